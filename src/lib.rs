@@ -1,0 +1,3 @@
+//! Serin: an edge proxy and API gateway that makes a release safe.
+
+pub mod model;

@@ -1,0 +1,32 @@
+//! What an operator names, as checked values.
+//!
+//! Everything here is already valid: a [`Weight`] is in range, a [`PathPattern`] compiles, a
+//! [`Route`] points at a Service that exists. `config` makes these values out of documents and
+//! `snapshot` compiles them into what requests read; neither direction is known here. No I/O, no
+//! clock, nothing of Pingora.
+
+mod service;
+mod settings;
+mod units;
+mod upstream;
+
+pub use service::{
+    HeaderMatch, HostPattern, PathHandling, PathPattern, Protocol, Route, RouteProtocol, Service,
+    ValueMatch,
+};
+pub use settings::{AccessLog, AccessLogFormat, Limits, Secret, Settings, Shutdown, Timeouts};
+pub use units::Weight;
+pub use upstream::{Algorithm, Hashing, HashInput, Target, TargetHost, Upstream};
+
+/// A whole checked configuration: what one generation of the proxy is built from.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Configuration {
+    /// Process settings: listeners, threads, limits.
+    pub settings: Settings,
+    /// Every Service, enabled or not, in the order of the source.
+    pub services: Vec<Service>,
+    /// Every Route; older ones first, which is how ties between equal Routes are broken.
+    pub routes: Vec<Route>,
+    /// Every Upstream with its Targets.
+    pub upstreams: Vec<Upstream>,
+}
