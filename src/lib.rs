@@ -1,3 +1,49 @@
-//! Serin: an edge proxy and API gateway that makes a release safe.
+//! Serin: an edge proxy and API gateway on Pingora that makes a release safe.
+//!
+//! A *serin* is the finch that the canary was bred from.
+//!
+//! # Map
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`cli`] | the verbs: run, check, schema, demo, healthcheck |
+//! | [`server`] | builds the parts, starts and ends them in order |
+//! | [`model`] | what an operator names, as checked values |
+//! | [`config`] | how a change comes in |
+//! | [`snapshot`] | what requests read: compiled, immutable, numbered |
+//! | [`edge`] | what stands before a request: sockets, connections |
+//! | [`proxy`] | how a request goes through |
+//! | [`balance`] | choosing among Targets |
+//! | [`health`] | which Targets may be chosen; outlives snapshots |
+//! | [`admin`] | what operators and their tools talk to |
+//!
+//! # The two flows
+//!
+//! - A request: `limits → client → route → select → forward → respond → record`, all reading the
+//!   one [`snapshot::Snapshot`] that it took when it began.
+//! - A change: `source → yaml → check → model → build → publish`, in [`config`] and [`snapshot`].
+//!   A change that does not compile changes nothing.
+
+pub mod cli;
+pub mod server;
+
+pub mod clock;
+pub mod lifecycle;
+pub mod metrics;
 
 pub mod model;
+
+pub mod config;
+
+pub mod snapshot;
+
+pub mod edge;
+
+pub mod proxy;
+
+pub mod balance;
+
+pub mod health;
+
+pub mod access_log;
+pub mod admin;

@@ -11,12 +11,11 @@ mod units;
 mod upstream;
 
 pub use service::{
-    HeaderMatch, HostPattern, PathHandling, PathPattern, Protocol, Route, RouteProtocol, Service,
-    ValueMatch,
+    HeaderMatch, HostPattern, PathHandling, PathPattern, Protocol, Route, RouteProtocol, Service, ValueMatch,
 };
 pub use settings::{AccessLog, AccessLogFormat, Limits, Secret, Settings, Shutdown, Timeouts};
 pub use units::Weight;
-pub use upstream::{Algorithm, Hashing, HashInput, Target, TargetHost, Upstream};
+pub use upstream::{Algorithm, HashInput, Hashing, Target, TargetHost, Upstream};
 
 /// A whole checked configuration: what one generation of the proxy is built from.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -29,4 +28,27 @@ pub struct Configuration {
     pub routes: Vec<Route>,
     /// Every Upstream with its Targets.
     pub upstreams: Vec<Upstream>,
+}
+
+impl Configuration {
+    /// Returns every name that has to be resolved: of Targets in rotation, and of Services whose
+    /// host names no Upstream.
+    pub fn host_names(&self) -> impl Iterator<Item = &str> {
+        let upstreams: std::collections::HashSet<&str> =
+            self.upstreams.iter().map(|upstream| &*upstream.name).collect();
+        let targets = self.upstreams.iter().flat_map(|upstream| &upstream.targets);
+        let of_targets = targets.filter_map(|target| match &target.host {
+            TargetHost::Name(name) if target.weight.active().is_some() => Some(&**name),
+            _ => None,
+        });
+        let of_services = self
+            .services
+            .iter()
+            .filter(|service| service.enabled)
+            .filter_map(move |service| {
+                let is_name = matches!(TargetHost::parse(&service.host), TargetHost::Name(_));
+                (is_name && !upstreams.contains(&*service.host)).then_some(&*service.host)
+            });
+        of_targets.chain(of_services)
+    }
 }

@@ -142,11 +142,26 @@ pub enum PathPattern {
 }
 
 impl PathPattern {
+    /// Takes a regular expression as it stands behind the `~`, and anchors it at the start.
+    ///
+    /// # Errors
+    /// The expression is malformed, or its automaton would be too large.
+    pub fn regex(pattern: &str) -> Result<Self, regex::Error> {
+        // The group keeps `a|b` from anchoring its first alternative only.
+        Regex::new(&format!("^(?:{pattern})")).map(Self::Regex)
+    }
+
     /// Returns the pattern as operators write it.
     pub fn source(&self) -> String {
         match self {
             Self::Prefix(prefix) => prefix.clone(),
-            Self::Regex(regex) => format!("~{}", regex.as_str().trim_start_matches('^')),
+            Self::Regex(regex) => {
+                let anchored = regex.as_str();
+                let inner = anchored
+                    .strip_prefix("^(?:")
+                    .and_then(|rest| rest.strip_suffix(')'));
+                format!("~{}", inner.unwrap_or(anchored))
+            }
         }
     }
 }

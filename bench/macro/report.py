@@ -1,0 +1,262 @@
+"""Medians, ratios, and the files of bench/results/."""
+
+import json
+import os
+import platform
+import re
+import shutil
+import subprocess
+from hashlib import sha256
+from pathlib import Path
+from statistics import median
+
+from peers import DIRECT
+
+# Above these the figures of a run deserve doubt, and the report says so.
+FOREIGN_LOAD_LIMIT = 0.03
+STEAL_LIMIT = 0.02
+# Below this the proxy waited for the load, so that requests/s is not its limit.
+SATURATED = 0.9
+
+FIGURES = [
+    "cpu_us",
+    "cpu_user_us",
+    "cpu_system_us",
+    "requests_per_second",
+    "p50_us",
+    "p90_us",
+    "p99_us",
+    "p999_us",
+    "busy",
+    "foreign",
+    "stolen",
+    "pss",
+    "rss",
+    "canary_share",
+]
+
+
+def summarize(rounds):
+    """Median, least and greatest of each figure over the rounds."""
+    summary = {}
+    for figure in FIGURES:
+        values = [r[figure] for r in rounds if r.get(figure) is not None]
+        if values:
+            summary[figure] = {"median": median(values), "min": min(values), "max": max(values)}
+    return summary
+
+
+def ratio(rounds, other_rounds):
+    """CPU per request against another's: of the medians; least and greatest of the single rounds' ratios."""
+    by_round = {r["round"]: r["cpu_us"] for r in other_rounds}
+    pairs = [r["cpu_us"] / by_round[r["round"]] for r in rounds if by_round.get(r["round"])]
+    if not pairs:
+        return None
+    of_medians = median(r["cpu_us"] for r in rounds) / median(by_round.values())
+    return {"median": of_medians, "min": min(pairs), "max": max(pairs)}
+
+
+def finish(scenario_result):
+    """Adds summaries and ratios to what the rounds gave."""
+    peers = scenario_result["peers"]
+    for peer in peers.values():
+        if peer["rounds"]:
+            peer["summary"] = summarize(peer["rounds"])
+    subject = peers.get("serin", {}).get("rounds")
+    scenario_result["serin_cpu_ratio"] = {}
+    if subject:
+        for name, peer in peers.items():
+            if name not in ("serin", DIRECT) and peer["rounds"]:
+                scenario_result["serin_cpu_ratio"][name] = ratio(subject, peer["rounds"])
+
+
+def spread(values, form):
+    if values is None:
+        return "-"
+    return f"{values['median']:{form}} [{values['min']:{form}}-{values['max']:{form}}]"
+
+
+def thousands(values):
+    if values is None:
+        return "-"
+    return f"{values['median'] / 1000:.1f}k [{values['min'] / 1000:.1f}-{values['max'] / 1000:.1f}]"
+
+
+def table(result):
+    """A scenario's table and ratios, as Markdown that also reads well in a terminal."""
+    header = [
+        "proxy",
+        "CPU us/request",
+        "user + sys",
+        "requests/s",
+        "p50 us",
+        "p99 us",
+        "busy",
+        "PSS MiB start",
+        "PSS MiB load",
+        "canary",
+        "errors",
+    ]
+    rows = []
+    for peer in result["peers"].values():
+        if peer["problems"] and not peer["rounds"]:
+            rows.append([peer["title"], "not measured, see below"] + [""] * (len(header) - 2))
+            continue
+        s = peer["summary"]
+        cpu = s.get("cpu_us")
+        rows.append(
+            [
+                peer["title"],
+                spread(cpu, ".1f"),
+                f"{s['cpu_user_us']['median']:.1f} + {s['cpu_system_us']['median']:.1f}" if cpu else "-",
+                thousands(s["requests_per_second"]),
+                spread(s["p50_us"], ".0f"),
+                spread(s["p99_us"], ".0f"),
+                f"{s['busy']['median']:.2f}" if cpu else "-",
+                f"{peer['pss_start'] / 2**20:.1f}" if cpu else "-",
+                f"{s['pss']['median'] / 2**20:.1f}" if cpu else "-",
+                f"{s['canary_share']['median']:.2%}" if cpu else "-",
+                str(sum(sum(r["errors"].values()) for r in peer["rounds"])),
+            ]
+        )
+    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
+    lines = [
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths)) + " |"
+        for row in [header, ["-" * width for width in widths], *rows]
+    ]
+    ratios = [
+        f"{result['peers'][name]['title']} {spread(values, '.2f')}"
+        for name, values in result["serin_cpu_ratio"].items()
+        if values
+    ]
+    if ratios:
+        lines += ["", "Serin's CPU per request as a multiple of: " + ", ".join(ratios) + "."]
+    return "\n".join(lines)
+
+
+def notes(result):
+    """What a reader must know to judge the figures."""
+    peers = result["peers"].values()
+    found = [f"{peer['title']}: {problem}" for peer in peers for problem in peer["problems"]]
+    measured = [peer for peer in peers if peer["rounds"]]
+
+    def over(figure, limit):
+        return ", ".join(
+            f"{peer['title']} up to {peer['summary'][figure]['max']:.0%}"
+            for peer in measured
+            if peer["summary"][figure]["max"] > limit
+        )
+
+    if disturbed := over("foreign", FOREIGN_LOAD_LIMIT):
+        found.append(f"Other programs used these CPUs too ({disturbed}): noise. Repeat it on an idle machine.")
+    if disturbed := over("stolen", STEAL_LIMIT):
+        found.append(f"The hypervisor took CPU time away ({disturbed}): noise. Repeat it on a quieter host.")
+    for peer in measured:
+        busy = peer["summary"].get("busy")
+        quiet = (
+            peer["summary"]["foreign"]["median"] <= FOREIGN_LOAD_LIMIT
+            and peer["summary"]["stolen"]["median"] <= STEAL_LIMIT
+        )
+        # Only where nothing else explains it.
+        if busy and quiet and result["pinned_apart"]:
+            if busy["median"] < SATURATED * result["workers"]:
+                found.append(
+                    f"{peer['title']} was busy {busy['median']:.2f} of {result['workers']} CPU: its requests/s and "
+                    "latency were limited by the load, its CPU per request was not."
+                )
+    return found
+
+
+def text(run):
+    """summary.md."""
+    options = run["options"]
+    lines = [
+        f"# Macro benchmark, {run['date']}",
+        "",
+        f"Rounds: {options['rounds']} of {options['seconds']} s, interleaved. Connections: {options['connections']}. "
+        f"Workers: {options['workers']}. Medians [least-greatest]. Proxies on CPU {options['proxy_cpus']}, load and "
+        f"origin on CPU {options['load_cpus']}. The columns are explained in `bench/README.md`.",
+        "",
+        "| machine | |",
+        "|---|---|",
+        *(f"| {key} | {value} |" for key, value in run["machine"].items()),
+        "",
+        "| program | version |",
+        "|---|---|",
+        *(f"| {key} | {value} |" for key, value in run["versions"].items()),
+        "",
+        *(f"Skipped: {title}: {reason}." for title, reason in run["skipped"].items()),
+    ]
+    for result in run["scenarios"].values():
+        lines += ["", f"## {result['name']}: {result['title']}", "", table(result)]
+        if found := notes(result):
+            lines += ["", *(f"- {note}" for note in found)]
+    return "\n".join(lines) + "\n"
+
+
+def machine():
+    """What the figures depend on, without naming the host."""
+    cpuinfo = read("/proc/cpuinfo")
+    model = re.search(r"^model name\s*: (.*)$", cpuinfo, re.M)
+    memory = re.search(r"^MemTotal:\s*(\d+)", read("/proc/meminfo"), re.M)
+    system = re.search(r'^PRETTY_NAME="(.*)"$', read("/etc/os-release"), re.M)
+    governor = read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor").strip()
+    return {
+        "CPU": f"{os.cpu_count()} x {model.group(1) if model else platform.machine()}",
+        "virtual machine": "yes" if re.search(r"^flags\s*:.*\bhypervisor\b", cpuinfo, re.M) else "no",
+        "frequency governor": governor or "not visible",
+        "memory": f"{int(memory.group(1)) / 2**20:.0f} GiB" if memory else "unknown",
+        "system": system.group(1) if system else "unknown",
+        "kernel": platform.release(),
+        "load average before": " ".join(f"{load:.2f}" for load in os.getloadavg()),
+    }
+
+
+def machine_slug():
+    return re.sub(r"[^a-z0-9]+", "-", machine()["CPU"].lower().replace(" x ", "x-")).strip("-")[:40].strip("-")
+
+
+def binary_facts(path):
+    """Size and hash, which name a build."""
+    data = Path(path).read_bytes()
+    return f"{len(data) / 2**20:.1f} MiB, sha256 {sha256(data).hexdigest()[:16]}"
+
+
+def revision(repository):
+    """The commit, and whether the tree differs from it."""
+
+    def git(*arguments):
+        done = subprocess.run(["git", *arguments], cwd=repository, capture_output=True, text=True, check=False)
+        return done.stdout.strip() if done.returncode == 0 else ""
+
+    commit = git("rev-parse", "--short=12", "HEAD")
+    changed = git("status", "--porcelain", "--", "src", "Cargo.toml", "Cargo.lock")
+    return (commit or "no commit") + (" with changes" if changed else "")
+
+
+def read(path):
+    try:
+        return Path(path).read_text()
+    except OSError:
+        return ""
+
+
+def fresh_directory(results, name):
+    """results/name, or with a number where that exists."""
+    number = 1
+    while True:
+        directory = results / (name if number == 1 else f"{name}-{number}")
+        if not directory.exists():
+            return directory
+        number += 1
+
+
+def write(run, work, commands, directory):
+    """Keeps a run: summary, commands, configurations, raw output."""
+    directory.mkdir(parents=True)
+    (directory / "summary.md").write_text(text(run))
+    (directory / "summary.json").write_text(json.dumps(run, indent=1) + "\n")
+    (directory / "commands.txt").write_text("\n".join(commands) + "\n")
+    shutil.copytree(work / "config", directory / "config")
+    if (work / "raw").is_dir():
+        shutil.copytree(work / "raw", directory / "raw")

@@ -1,0 +1,132 @@
+"""What is asked of every proxy: a topology (pools, routes) and a kind of request.
+
+A new scenario is a new entry of SCENARIOS. A new kind of topology is a function that returns a
+Topology from the origin's ports; every peer writes its configuration from that alone.
+"""
+
+from dataclasses import dataclass, field
+
+STABLE_WEIGHT = 90
+CANARY_WEIGHT = 10
+
+PLAIN_BODY = b"Hello, world\n"
+
+# 1,000 routes over 100 pools, two origins each.
+ROUTES = 1000
+POOLS = 100
+
+
+@dataclass(frozen=True)
+class Pool:
+    """A named pool; its first member is the stable release, its second the canary."""
+
+    name: str
+    stable: int
+    canary: int
+
+
+@dataclass(frozen=True)
+class Topology:
+    pools: list[Pool]
+    routes: list[tuple[str, Pool]]  # path prefix -> pool
+
+    def pool_of(self, path):
+        """Longest matching prefix."""
+        return max((r for r in self.routes if path.startswith(r[0])), key=lambda r: len(r[0]))[1]
+
+
+def split(ports):
+    """One route, one pool, two origins."""
+    pool = Pool("shop", ports[0], ports[1])
+    return Topology([pool], [("/", pool)])
+
+
+def many_routes(ports):
+    """1,000 routes to 100 pools; the routes of a pool are not neighbours."""
+    pools = [Pool(f"pool-{i:02}", ports[2 * i], ports[2 * i + 1]) for i in range(POOLS)]
+    return Topology(pools, [(f"/route-{i:03}", pools[i % POOLS]) for i in range(ROUTES)])
+
+
+@dataclass(frozen=True)
+class Scenario:
+    name: str
+    title: str
+    topology: object = split
+    paths: list[str] = field(default_factory=lambda: ["/"])
+    method: str = "GET"
+    body: bytes = b""
+    answer: bytes = PLAIN_BODY
+    close: bool = False
+    # Requests of the check. With many routes each pool must see whole cycles of its weights.
+    check_requests: int = 2000
+
+    @property
+    def ports(self):
+        """How many ports of the origin are used."""
+        return 2 * POOLS if self.topology is many_routes else 2
+
+    @property
+    def echo_path(self):
+        return self.paths[0].rstrip("/") + "/__echo"
+
+
+def letters(kib):
+    """The origin's body for a path that ends with /<kib>k."""
+    alphabet = b"abcdefghijklmnopqrstuvwxyz"
+    size = kib * 1024
+    return (alphabet * (size // len(alphabet) + 1))[:size]
+
+
+_ALL = [
+    Scenario("get", "small GET, split 90/10"),
+    Scenario(
+        "routes",
+        f"small GET over {ROUTES} routes and {POOLS} pools, each split 90/10",
+        topology=many_routes,
+        paths=[f"/route-{i:03}/item" for i in range(ROUTES)],
+        check_requests=4 * ROUTES,
+    ),
+    Scenario("post4k", "POST of 4 KiB, split 90/10", method="POST", body=letters(4)),
+    Scenario("get64k", "GET of 64 KiB, split 90/10", paths=["/64k"], answer=letters(64)),
+    Scenario("close", "small GET, a new connection each, split 90/10", close=True),
+]
+SCENARIOS = {scenario.name: scenario for scenario in _ALL}
+
+
+def wrk_script(scenario):
+    """The Lua script that makes wrk send the scenario's requests and report exact figures.
+
+    `request` is defined only where requests differ: without it wrk formats the request once.
+    """
+    lines = []
+    if scenario.method != "GET":
+        lines.append(f'wrk.method = "{scenario.method}"')
+    if scenario.body:
+        lines.append(f'wrk.body = "{scenario.body.decode("ascii")}"')
+    if scenario.close:
+        lines.append('wrk.headers["Connection"] = "close"')
+    if len(scenario.paths) > 1:
+        paths = ",\n".join(f'  "{path}"' for path in scenario.paths)
+        lines.append(
+            f"local paths = {{\n{paths}\n}}\n"
+            """local requests, next_request = {}, 0
+init = function(args)
+  for i, path in ipairs(paths) do requests[i] = wrk.format(nil, path) end
+end
+request = function()
+  next_request = next_request % #requests + 1
+  return requests[next_request]
+end"""
+        )
+    lines.append(
+        """done = function(summary, latency, requests)
+  local e = summary.errors
+  io.write(string.format(
+    'figures {"requests":%d,"duration_us":%d,"bytes":%d,"p50_us":%d,"p90_us":%d,"p99_us":%d,"p999_us":%d,' ..
+    '"max_us":%d,"errors":{"connect":%d,"read":%d,"write":%d,"status":%d,"timeout":%d}}\\n',
+    summary.requests, summary.duration, summary.bytes, latency:percentile(50), latency:percentile(90),
+    latency:percentile(99), latency:percentile(99.9), latency.max,
+    e.connect, e.read, e.write, e.status, e.timeout))
+end"""
+    )
+    return "\n".join(lines) + "\n"

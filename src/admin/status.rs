@@ -1,0 +1,134 @@
+//! The status address: metrics, readiness, liveness. Reads only, for scrapers and orchestrators.
+
+use std::net::TcpListener;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use log::error;
+use pingora_core::server::ShutdownWatch;
+use pingora_core::services::background::BackgroundService;
+use serde_json::{Value, json};
+
+use crate::config::reload::Reload;
+use crate::lifecycle::{Lifecycle, Phase};
+use crate::metrics::metrics;
+use crate::snapshot::Published;
+
+/// Serves the status address.
+pub struct StatusService {
+    socket: Mutex<Option<TcpListener>>,
+    state: Arc<Shown>,
+}
+
+/// What the answers are made of.
+struct Shown {
+    lifecycle: Arc<Lifecycle>,
+    published: Arc<Published>,
+    reload: Arc<Reload>,
+}
+
+impl StatusService {
+    /// Serves on a socket that is bound already.
+    pub fn new(
+        socket: TcpListener,
+        lifecycle: Arc<Lifecycle>,
+        published: Arc<Published>,
+        reload: Arc<Reload>,
+    ) -> Self {
+        let state = Arc::new(Shown {
+            lifecycle,
+            published,
+            reload,
+        });
+        Self {
+            socket: Mutex::new(Some(socket)),
+            state,
+        }
+    }
+}
+
+#[async_trait]
+impl BackgroundService for StatusService {
+    async fn start(&self, _: ShutdownWatch) {
+        let socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(socket) = socket else { return };
+        let routes = Router::new()
+            .route("/metrics", get(show_metrics))
+            .route("/status", get(show_status))
+            .route("/status/ready", get(show_ready))
+            .route("/status/live", get(show_live))
+            .fallback(not_found)
+            .method_not_allowed_fallback(wrong_method)
+            .with_state(self.state.clone());
+        // Answers until the process ends, so that a drain can be watched.
+        let served = match tokio::net::TcpListener::from_std(socket) {
+            Ok(listener) => axum::serve(listener, routes).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = served {
+            error!("the status address is no longer served: {error}");
+        }
+    }
+}
+
+async fn show_metrics() -> Response {
+    let content_type = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
+    (content_type, metrics().render()).into_response()
+}
+
+async fn show_live() -> Response {
+    message(StatusCode::OK, "alive")
+}
+
+async fn show_ready(State(shown): State<Arc<Shown>>) -> Response {
+    match shown.lifecycle.phase() {
+        Phase::Ready => message(StatusCode::OK, Phase::Ready.label()),
+        phase => message(StatusCode::SERVICE_UNAVAILABLE, phase.label()),
+    }
+}
+
+async fn show_status(State(shown): State<Arc<Shown>>) -> Json<Value> {
+    let outcome = shown.reload.outcome();
+    let snapshot = shown.published.current();
+    let problems: Vec<&str> = outcome.problems.lines().collect();
+    Json(json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "phase": shown.lifecycle.phase().label(),
+        "generation": snapshot.generation,
+        "configuration": {
+            "hash": format!("{:016x}", outcome.hash),
+            "services": snapshot.source.services.len(),
+            "routes": snapshot.source.routes.len(),
+            "upstreams": snapshot.source.upstreams.len(),
+            "last_reload": {
+                "successful": outcome.problems.is_empty(),
+                "timestamp": outcome.at.as_secs(),
+                "problems": problems,
+            },
+            "warnings": outcome.warnings,
+            "restart_required": metrics().restart_required.get() == 1,
+        },
+        "server": {
+            "connections_active": metrics().connections.get(),
+            "connections_accepted": metrics().connections_accepted.get(),
+            "requests_in_flight": metrics().in_flight.get(),
+        },
+    }))
+}
+
+async fn not_found() -> Response {
+    message(StatusCode::NOT_FOUND, "Not found")
+}
+
+async fn wrong_method() -> Response {
+    message(StatusCode::METHOD_NOT_ALLOWED, "Method not allowed")
+}
+
+fn message(status: StatusCode, text: &str) -> Response {
+    (status, Json(json!({ "message": text }))).into_response()
+}

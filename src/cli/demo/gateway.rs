@@ -1,0 +1,130 @@
+//! The gateway of the demo: this very binary, in a process of its own.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::DemoError;
+
+/// Lines of the gateway's log that are kept, for the case that it fails.
+const LOG_LINES: usize = 100;
+/// How long the status address may take.
+const LIMIT: Duration = Duration::from_secs(1);
+
+/// A running gateway; stopped when dropped.
+pub struct Gateway {
+    child: Child,
+    /// Where clients are served.
+    pub address: SocketAddr,
+    /// Where metrics and state are shown.
+    pub status: SocketAddr,
+    /// Warnings and errors since it started, e.g. of a file that was refused.
+    log: Arc<Mutex<Vec<String>>>,
+}
+
+impl Gateway {
+    /// Starts the gateway on free ports and waits until it is ready.
+    pub fn start(file: &Path, environment: Vec<(&str, String)>) -> Result<Self, DemoError> {
+        let failed = |error| DemoError::System("start the gateway", error);
+        let mut child = Command::new(std::env::current_exe().map_err(failed)?)
+            .arg("run")
+            .arg(file)
+            .args(["--set", "server.listeners=[{address: '127.0.0.1:0'}]"])
+            .args(["--set", "server.status.address=127.0.0.1:0"])
+            .args(["--set", "server.access_log=false"])
+            .env(
+                "RUST_LOG",
+                "info,pingora=error,pingora_core=error,pingora_proxy=error,hickory=error",
+            )
+            .env("RUST_LOG_STYLE", "never")
+            .envs(environment)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(failed)?;
+        let mut lines = BufReader::new(child.stderr.take().expect("stderr is piped"))
+            .lines()
+            .map_while(Result::ok);
+        let (mut address, mut status, mut said) = (None, None, Vec::new());
+        for line in lines.by_ref() {
+            let read = |marker: &str| {
+                line.split_once(marker)
+                    .and_then(|(_, address)| address.parse().ok())
+            };
+            address = address.or_else(|| read("] listening on "));
+            status = status.or_else(|| read("] status on "));
+            let is_ready = line.ends_with("] ready");
+            said.push(line);
+            if is_ready {
+                break;
+            }
+        }
+        let (Some(address), Some(status)) = (address, status) else {
+            let _ = child.wait();
+            return Err(DemoError::Gateway(said.join("\n")));
+        };
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let kept = log.clone();
+        // Read to the end, or the gateway would stall on a full pipe.
+        std::thread::spawn(move || {
+            for line in lines {
+                let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
+                if kept.len() < LOG_LINES {
+                    kept.push(line);
+                }
+            }
+        });
+        Ok(Self {
+            child,
+            address,
+            status,
+            log,
+        })
+    }
+
+    /// Returns the number of the configuration in force; `None` when the status address is silent.
+    pub fn generation(&self) -> Option<u64> {
+        let mut stream = TcpStream::connect_timeout(&self.status, LIMIT).ok()?;
+        stream.set_read_timeout(Some(LIMIT)).ok()?;
+        stream
+            .write_all(b"GET /status HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            .ok()?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).ok()?;
+        let body: serde_json::Value = serde_json::from_str(answer.split_once("\r\n\r\n")?.1).ok()?;
+        body["generation"].as_u64()
+    }
+
+    /// Says whether the process is alive.
+    pub fn is_running(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// Returns what the log said since it was last asked.
+    pub fn take_log(&self) -> Vec<String> {
+        std::mem::take(&mut self.log.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Ends the process in good order.
+    pub fn stop(&mut self) {
+        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
+        if let Some(pid) = pid {
+            let _ = kill_process(pid, Signal::TERM);
+        }
+        let _ = self.child.wait();
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        if self.is_running() {
+            self.stop();
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! Steady load: kept connections, each sending at its share of the rate.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crate::clock;
+
+/// Connections that share the rate.
+const CONNECTIONS: u32 = 8;
+/// Latencies kept for the percentiles: the last ones of all connections.
+const WINDOW: usize = 4096;
+/// How long an answer may take before the request counts as failed.
+const LIMIT: Duration = Duration::from_secs(5);
+
+/// What was measured so far.
+#[derive(Debug, Clone, Default)]
+pub struct Measured {
+    /// Requests answered or failed.
+    pub requests: u64,
+    /// Requests that got no answer, or one that was not 200.
+    pub failed: u64,
+    /// What the first of those died of.
+    pub first_failure: Option<String>,
+    /// The last latencies, as a ring.
+    latencies: Vec<Duration>,
+}
+
+impl Measured {
+    /// Returns the latency that `share` of the last requests did not exceed.
+    pub fn percentile(&self, share: f64) -> Duration {
+        let mut sorted = self.latencies.clone();
+        sorted.sort_unstable();
+        let at = (sorted.len() as f64 * share).ceil() as usize;
+        sorted.get(at.saturating_sub(1)).copied().unwrap_or_default()
+    }
+
+    fn add(&mut self, result: Result<Duration, String>) {
+        self.requests += 1;
+        match result {
+            Ok(latency) if self.latencies.len() < WINDOW => self.latencies.push(latency),
+            Ok(latency) => self.latencies[self.requests as usize % WINDOW] = latency,
+            Err(failure) => {
+                self.failed += 1;
+                self.first_failure.get_or_insert(failure);
+            }
+        }
+    }
+}
+
+/// Load that goes on until it is stopped.
+pub struct Load {
+    measured: Arc<Mutex<Measured>>,
+    is_stopped: Arc<AtomicBool>,
+    senders: Vec<JoinHandle<()>>,
+}
+
+impl Load {
+    /// Starts `rate` requests per second.
+    pub fn start(address: SocketAddr, rate: u32) -> Self {
+        let measured = Arc::new(Mutex::new(Measured::default()));
+        let is_stopped = Arc::new(AtomicBool::new(false));
+        let interval = Duration::from_secs(1) * CONNECTIONS / rate;
+        let senders = (0..CONNECTIONS)
+            .map(|number| {
+                let (measured, is_stopped) = (measured.clone(), is_stopped.clone());
+                let offset = interval * number / CONNECTIONS;
+                std::thread::spawn(move || send(address, interval, offset, &measured, &is_stopped))
+            })
+            .collect();
+        Self {
+            measured,
+            is_stopped,
+            senders,
+        }
+    }
+
+    /// Returns what was measured so far.
+    pub fn measured(&self) -> Measured {
+        self.measured
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Lets requests under way end and returns what was measured.
+    pub fn stop(self) -> Measured {
+        self.is_stopped.store(true, Ordering::Relaxed);
+        for sender in self.senders {
+            let _ = sender.join();
+        }
+        self.measured
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+}
+
+fn send(
+    address: SocketAddr,
+    interval: Duration,
+    offset: Duration,
+    measured: &Mutex<Measured>,
+    is_stopped: &AtomicBool,
+) {
+    let mut connection = None;
+    let mut due = clock::monotonic() + offset;
+    while !is_stopped.load(Ordering::Relaxed) {
+        std::thread::sleep(due.saturating_duration_since(clock::monotonic()));
+        let result = request(&mut connection, address);
+        if result.is_err() {
+            connection = None;
+        }
+        measured
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .add(result);
+        // A late request does not make the next ones hurry: the load stays what the gateway can take.
+        due = (due + interval).max(clock::monotonic());
+    }
+}
+
+/// Sends one request, on the kept connection if there is one, and takes its answer in.
+fn request(connection: &mut Option<BufReader<TcpStream>>, address: SocketAddr) -> Result<Duration, String> {
+    let started = clock::monotonic();
+    let words = |error: std::io::Error| error.to_string();
+    let reader = match connection {
+        Some(reader) => reader,
+        None => {
+            let stream = TcpStream::connect_timeout(&address, LIMIT).map_err(words)?;
+            stream.set_nodelay(true).map_err(words)?;
+            stream.set_read_timeout(Some(LIMIT)).map_err(words)?;
+            connection.insert(BufReader::new(stream))
+        }
+    };
+    reader
+        .get_mut()
+        .write_all(b"GET / HTTP/1.1\r\nHost: shop.example\r\n\r\n")
+        .map_err(words)?;
+    let mut line = String::new();
+    reader.read_line(&mut line).map_err(words)?;
+    let status = line.trim_end().to_owned();
+    let (mut length, mut closes) = (0, false);
+    loop {
+        line.clear();
+        if reader.read_line(&mut line).map_err(words)? == 0 {
+            return Err("the connection ended inside an answer".to_owned());
+        }
+        let Some((name, value)) = line.trim_end().split_once(':') else {
+            break;
+        };
+        match name.to_ascii_lowercase().as_str() {
+            "content-length" => length = value.trim().parse().map_err(|_| format!("bad length{value}"))?,
+            "connection" => closes = value.trim().eq_ignore_ascii_case("close"),
+            _ => {}
+        }
+    }
+    let mut body = vec![0; length];
+    reader.read_exact(&mut body).map_err(words)?;
+    if closes {
+        *connection = None;
+    }
+    match status.starts_with("HTTP/1.1 200 ") {
+        true => Ok(clock::monotonic() - started),
+        false => Err(format!("{status}: {}", String::from_utf8_lossy(&body))),
+    }
+}

@@ -1,0 +1,138 @@
+//! `serin demo`: real traffic split between two releases, from one command.
+//!
+//! Two origins and a steady load run in this process; the gateway is the real one, in a process of
+//! its own. Shares are counted by what the origins received, not by what the gateway says it chose.
+
+mod gateway;
+mod load;
+mod origin;
+mod table;
+
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args;
+
+use crate::clock;
+use crate::config::reload::with_causes;
+use gateway::Gateway;
+use load::Load;
+use origin::Origin;
+use table::Table;
+
+/// What `serin demo` takes.
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// The configuration to run; edit it while the demo goes on. Where there is no such file, one is written.
+    #[arg(long, default_value = "conf/demo.yaml")]
+    pub file: PathBuf,
+    /// How long the demo runs, e.g. `20s` or `5m`.
+    #[arg(long, default_value = "30s", value_parser = humantime::parse_duration)]
+    pub duration: Duration,
+    /// Requests per second, 1 to 20000.
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=20_000))]
+    pub rate: u32,
+}
+
+/// The example, for whoever has the binary without the repository.
+const EXAMPLE: &str = include_str!("../../../conf/demo.yaml");
+/// How often the table is drawn.
+const REFRESH: Duration = Duration::from_millis(500);
+/// Ports the example names; others are taken where these are not free.
+const PORTS: [(&str, &str, u16); 2] = [
+    ("v1", "SERIN_DEMO_V1_PORT", 9001),
+    ("v2", "SERIN_DEMO_V2_PORT", 9002),
+];
+
+/// The demo could not be run.
+#[derive(Debug, thiserror::Error)]
+pub enum DemoError {
+    /// A socket, file or process could not be had.
+    #[error("cannot {0}")]
+    System(&'static str, #[source] std::io::Error),
+    /// The gateway ended before it was ready; its own words follow.
+    #[error("the gateway did not start:\n{0}")]
+    Gateway(String),
+}
+
+/// Runs the demo; fails if a request failed.
+pub fn run(arguments: Arguments) -> ExitCode {
+    match play(&arguments) {
+        Ok(0) => ExitCode::SUCCESS,
+        Ok(_) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {}", with_causes(&error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Returns how many requests failed.
+fn play(arguments: &Arguments) -> Result<u64, DemoError> {
+    let file = existing_or_example(&arguments.file)?;
+    let origins = PORTS
+        .into_iter()
+        .map(|(name, variable, port)| Origin::start(name, variable, port))
+        .collect::<Result<Vec<_>, _>>()?;
+    let environment = origins
+        .iter()
+        .map(|origin| (origin.variable, origin.address.port().to_string()));
+    let mut gateway = Gateway::start(&file, environment.clone().collect())?;
+    println!(
+        "Gateway on http://{}, status on http://{}",
+        gateway.address, gateway.status
+    );
+    for origin in &origins {
+        println!("Origin {} on http://{}", origin.name, origin.address);
+    }
+    println!(
+        "{} requests/s for {:?}. Now edit a weight in {} and save.\n",
+        arguments.rate,
+        arguments.duration,
+        file.display()
+    );
+
+    let load = Load::start(gateway.address, arguments.rate);
+    let started = clock::monotonic();
+    let mut table = Table::new(file, environment.collect(), std::io::stdout().is_terminal());
+    loop {
+        std::thread::sleep(REFRESH);
+        let elapsed = clock::monotonic() - started;
+        let is_over = elapsed >= arguments.duration;
+        let news = gateway.take_log();
+        table.draw(
+            elapsed,
+            gateway.generation(),
+            &origins,
+            &load.measured(),
+            &news,
+            is_over,
+        );
+        if is_over || !gateway.is_running() {
+            break;
+        }
+    }
+    let measured = load.stop();
+    gateway.stop();
+    println!("\n{} requests, {} failed", measured.requests, measured.failed);
+    if let Some(failure) = measured.first_failure {
+        println!("first failure: {failure}");
+    }
+    Ok(measured.failed)
+}
+
+/// Returns the file, or where it does not exist the example, written to the working folder.
+fn existing_or_example(file: &Path) -> Result<PathBuf, DemoError> {
+    if file.exists() {
+        return Ok(file.to_owned());
+    }
+    let name = file.file_name().unwrap_or("demo.yaml".as_ref());
+    let written = PathBuf::from(name);
+    if !written.exists() {
+        std::fs::write(&written, EXAMPLE).map_err(|error| DemoError::System("write the example", error))?;
+        println!("Wrote the example to {}", written.display());
+    }
+    Ok(written)
+}

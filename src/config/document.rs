@@ -1,0 +1,122 @@
+//! Entities and settings as operators write them, once they are checked.
+//!
+//! Plain fields, read off values that the table has judged and completed, so every field that has a
+//! default is there. Only what Serin acts on is named; the table knows the rest. Ranges, choices and
+//! documentation are in `schema`, which these shapes must agree with: the tests of `build` prove it.
+
+use std::path::PathBuf;
+
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+/// A Service.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Service {
+    pub(crate) name: Option<String>,
+    pub(crate) retries: u16,
+    pub(crate) host: String,
+    pub(crate) port: u16,
+    pub(crate) path: Option<String>,
+    pub(crate) connect_timeout: u64,
+    pub(crate) write_timeout: u64,
+    pub(crate) read_timeout: u64,
+    pub(crate) enabled: bool,
+}
+
+/// A Route.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Route {
+    pub(crate) name: Option<String>,
+    pub(crate) protocols: Vec<String>,
+    pub(crate) https_redirect_status_code: u16,
+    #[serde(default)]
+    pub(crate) methods: Vec<String>,
+    #[serde(default)]
+    pub(crate) hosts: Vec<String>,
+    #[serde(default)]
+    pub(crate) paths: Vec<String>,
+    #[serde(default)]
+    pub(crate) headers: Map<String, Value>,
+    pub(crate) strip_path: bool,
+    pub(crate) preserve_host: bool,
+    pub(crate) regex_priority: i64,
+    pub(crate) path_handling: String,
+}
+
+/// An Upstream.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Upstream {
+    pub(crate) name: String,
+    pub(crate) algorithm: String,
+    pub(crate) hash_on: String,
+    pub(crate) hash_fallback: String,
+    pub(crate) hash_on_header: Option<String>,
+    pub(crate) hash_fallback_header: Option<String>,
+    pub(crate) hash_on_cookie: Option<String>,
+    pub(crate) hash_on_cookie_path: String,
+    pub(crate) hash_on_query_arg: Option<String>,
+    pub(crate) hash_fallback_query_arg: Option<String>,
+    pub(crate) hash_on_uri_capture: Option<String>,
+    pub(crate) hash_fallback_uri_capture: Option<String>,
+    pub(crate) slots: u32,
+    pub(crate) host_header: Option<String>,
+}
+
+/// A Target.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Target {
+    pub(crate) target: String,
+    pub(crate) weight: u16,
+}
+
+/// The `server` key. Sizes, times and what may be `false` stay values: `units` reads them.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Server {
+    pub(crate) threads: Option<usize>,
+    pub(crate) listeners: Vec<Address>,
+    pub(crate) status: Value,
+    pub(crate) secret: Option<String>,
+    pub(crate) secret_file: PathBuf,
+    pub(crate) trusted_ips: Vec<String>,
+    pub(crate) access_log: Value,
+    pub(crate) limits: Limits,
+    pub(crate) timeouts: Timeouts,
+    pub(crate) shutdown: Shutdown,
+}
+
+/// An address to listen on.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Address {
+    pub(crate) address: std::net::SocketAddr,
+}
+
+/// `server.limits`.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Limits {
+    pub(crate) header_bytes: Value,
+    pub(crate) headers: usize,
+    pub(crate) uri_bytes: Value,
+    pub(crate) body_bytes: Value,
+}
+
+/// `server.timeouts`.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Timeouts {
+    pub(crate) body_idle: Value,
+    pub(crate) keepalive: Value,
+    pub(crate) requests_per_connection: u32,
+}
+
+/// `server.shutdown`.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Shutdown {
+    pub(crate) pre_stop_delay: Value,
+    pub(crate) drain: Value,
+}
+
+/// `server.access_log`, where it is not `false`.
+#[derive(Debug, Deserialize)]
+pub(crate) struct AccessLog {
+    pub(crate) format: String,
+    pub(crate) path: PathBuf,
+}

@@ -1,0 +1,120 @@
+//! Positions of a document's values, in a tree beside the values.
+//!
+//! A value is a `serde_json::Value`, so that a file and a JSON body go through the same checks; where it
+//! stood is a [`Mark`] of the same shape. A body has no marks, and everything here is optional: a value
+//! without one is reported by its path alone.
+
+use super::problem::{Place, Position, Problem, Severity};
+use super::source::Source;
+
+/// A stretch of one line of one source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Span {
+    /// Index of the source.
+    pub(crate) source: u32,
+    /// Line, from 1.
+    pub(crate) line: u32,
+    /// Column in characters, from 1.
+    pub(crate) column: u32,
+    /// Characters, at least 1.
+    pub(crate) width: u32,
+}
+
+impl Span {
+    /// Returns the start of a source.
+    pub(crate) fn start_of(source: usize) -> Self {
+        Self {
+            source: narrow(source),
+            line: 1,
+            column: 1,
+            width: 1,
+        }
+    }
+
+    /// Returns line and column.
+    pub(crate) fn position(self) -> Position {
+        Position {
+            line: self.line as usize,
+            column: self.column as usize,
+        }
+    }
+}
+
+/// Where a value stands, and where the values in it stand.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Mark {
+    /// The value; of a mapping its first key, of a list its first item.
+    pub(crate) span: Span,
+    /// Says that the value was made by substituting `${…}`, so that the line does not show it.
+    pub(crate) is_substituted: bool,
+    /// The values in it.
+    pub(crate) inside: Inside,
+}
+
+/// Marks of the values in a value, in the order of the values.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Inside {
+    /// A scalar.
+    Nothing,
+    /// One for each item.
+    List(Vec<Mark>),
+    /// One for each entry: the key, and the value.
+    Map(Vec<(Span, Mark)>),
+}
+
+impl Mark {
+    /// Makes the mark of a value of which no more is known than where it begins.
+    pub(crate) fn at(span: Span) -> Self {
+        Self {
+            span,
+            is_substituted: false,
+            inside: Inside::Nothing,
+        }
+    }
+
+    /// Returns the mark of an item of a list.
+    pub(crate) fn item(&self, index: usize) -> Option<&Mark> {
+        match &self.inside {
+            Inside::List(items) => items.get(index),
+            _ => None,
+        }
+    }
+
+    /// Returns the marks of an entry of a mapping: of its key and of its value.
+    pub(crate) fn entry(&self, index: usize) -> Option<(Span, &Mark)> {
+        match &self.inside {
+            Inside::Map(entries) => entries.get(index).map(|(key, value)| (*key, value)),
+            _ => None,
+        }
+    }
+}
+
+/// All sources of one load, and the problems found in them.
+#[derive(Debug, Default)]
+pub(crate) struct Sources(pub(crate) Vec<Source>);
+
+impl Sources {
+    /// Returns the place of a span, e.g. to name the other side of a conflict.
+    pub(crate) fn place(&self, span: Span) -> Option<Place> {
+        self.0
+            .get(span.source as usize)
+            .map(|source| source.place(span.position()))
+    }
+
+    /// Makes an error at a span, or about the whole configuration when there is none.
+    pub(crate) fn problem(&self, span: Option<Span>, path: String, message: impl Into<String>) -> Problem {
+        let found = span.and_then(|span| Some((span, self.0.get(span.source as usize)?)));
+        let mut problem = match found {
+            Some((span, source)) => source.problem(span.position(), span.width as usize, message),
+            None => Problem::about("configuration", message),
+        };
+        problem.path = path;
+        problem.severity = Severity::Error;
+        problem
+    }
+}
+
+/// Narrows a count that `MAX_FILE_BYTES` keeps far below the limit.
+pub(crate) fn narrow(number: usize) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
+}

@@ -1,0 +1,319 @@
+//! The one table of what may be written: every entity, every field.
+//!
+//! Each field is defined once, with its kind, range, default and a sentence of documentation. The
+//! check, the defaults, `serin schema` and the settings' flags and variables are all read off this table,
+//! so none of them can say something else than the others. Entities and fields are Kong's
+//! (`kong/db/schema/entities` of Kong 3.x), `server` is our own.
+//!
+//! A field that Kong has and Serin does not act on yet is in the table all the same, with
+//! [`Effect::None`]: it is checked like any other and earns a warning when it is set to something.
+
+pub(crate) mod format;
+pub(crate) mod json;
+pub(crate) mod route;
+pub(crate) mod server;
+pub(crate) mod service;
+pub(crate) mod target;
+pub(crate) mod units;
+pub(crate) mod upstream;
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use self::format::Format;
+use super::check::Scope;
+
+/// A kind of thing that has an identity: a Service, a Route.
+#[derive(Debug)]
+pub(crate) struct Entity {
+    /// Kong's name, in the plural: the key of its list.
+    pub(crate) name: &'static str,
+    /// The field that names one, besides `id`: the key of references, of Kong's ids and of duplicates.
+    pub(crate) key: &'static str,
+    /// One sentence.
+    pub(crate) doc: &'static str,
+    /// Its fields, in the order of Kong's manual.
+    pub(crate) fields: &'static [Field],
+    /// Entities that may be nested in it.
+    pub(crate) children: &'static [Child],
+    /// Rules that look at several fields.
+    pub(crate) check: fn(&mut Scope<'_, '_>),
+}
+
+/// An entity nested in another.
+#[derive(Debug)]
+pub(crate) struct Child {
+    /// What is nested; its name is the key of the list.
+    pub(crate) entity: &'static Entity,
+    /// The child's field that refers to the parent, and that a nested child must not give.
+    pub(crate) parent: &'static str,
+}
+
+/// All entities that a file may list at its top level.
+pub(crate) static ENTITIES: [&Entity; 4] = [
+    &service::SERVICES,
+    &route::ROUTES,
+    &upstream::UPSTREAMS,
+    &target::TARGETS,
+];
+
+/// Kong's entities that Serin does not have, so that a message can tell them from typing errors.
+pub(crate) const KONG_ONLY: [&str; 20] = [
+    "acls",
+    "basicauth_credentials",
+    "ca_certificates",
+    "certificates",
+    "consumer_groups",
+    "consumers",
+    "filter_chains",
+    "hmacauth_credentials",
+    "jwt_secrets",
+    "key_sets",
+    "keyauth_credentials",
+    "keys",
+    "licenses",
+    "oauth2_credentials",
+    "parameters",
+    "plugins",
+    "snis",
+    "tags",
+    "vaults",
+    "workspaces",
+];
+
+/// A field of an entity or of a record.
+#[derive(Debug)]
+pub(crate) struct Field {
+    pub(crate) name: &'static str,
+    pub(crate) kind: Kind,
+    /// What stands for it when it is left out or null.
+    pub(crate) default: Option<fn() -> Value>,
+    pub(crate) is_required: bool,
+    /// A field that can be given in its stead.
+    pub(crate) stand_in: Option<&'static str>,
+    /// Its value is never shown.
+    pub(crate) is_secret: bool,
+    pub(crate) effect: Effect,
+    /// A way out of a wrong value, where kind and range do not say enough.
+    pub(crate) hint: Option<&'static str>,
+    /// What it does, with the unit of a number.
+    pub(crate) doc: &'static str,
+}
+
+/// Whether Serin acts on a field.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Effect {
+    /// It does.
+    Full,
+    /// It accepts the field, as Kong would, and does nothing; the text says what that means.
+    None(&'static str),
+}
+
+/// What a value may be.
+#[derive(Debug)]
+pub(crate) enum Kind {
+    /// Text in a format.
+    Text(&'static Format),
+    /// A whole number in a range, both ends included.
+    Integer { min: i64, max: i64 },
+    /// A number in a range, both ends included.
+    Number { min: i64, max: i64 },
+    /// `true` or `false`.
+    Boolean,
+    /// One of some words. Those that only Kong knows are refused, but by name.
+    Choice {
+        known: &'static [&'static str],
+        kong_only: &'static [&'static str],
+    },
+    /// One of some numbers.
+    NumberChoice(&'static [i64]),
+    /// A list; Kong calls one without order a set.
+    List {
+        of: &'static Kind,
+        min: usize,
+        is_set: bool,
+    },
+    /// A mapping with keys of the author's choice.
+    Map { key: &'static Format, of: &'static Kind },
+    /// A mapping with fixed keys.
+    Record(&'static Record),
+    /// Such a mapping, or `false` for "none".
+    RecordOrFalse(&'static Record),
+    /// The name or id of another entity, as text or as `{id: …}` or `{name: …}`.
+    Reference(&'static str),
+    /// A time such as `10s`, in a range.
+    Duration { min: Duration, max: Duration },
+    /// A number of bytes such as `32KiB`, in a range; perhaps `unlimited`.
+    Size { min: u64, max: u64, or_unlimited: bool },
+    /// Anything.
+    Any,
+}
+
+/// A mapping with fixed keys that is no entity.
+#[derive(Debug)]
+pub(crate) struct Record {
+    pub(crate) fields: &'static [Field],
+    pub(crate) check: fn(&mut Scope<'_, '_>),
+}
+
+impl Field {
+    /// Defines a field: optional, without default, acted on.
+    pub(crate) const fn new(name: &'static str, kind: Kind, doc: &'static str) -> Self {
+        Self {
+            name,
+            kind,
+            default: None,
+            is_required: false,
+            stand_in: None,
+            is_secret: false,
+            effect: Effect::Full,
+            hint: None,
+            doc,
+        }
+    }
+
+    /// Gives a default.
+    pub(crate) const fn or(mut self, default: fn() -> Value) -> Self {
+        self.default = Some(default);
+        self
+    }
+
+    /// Makes it an error to leave the field out.
+    pub(crate) const fn required(mut self) -> Self {
+        self.is_required = true;
+        self
+    }
+
+    /// Makes it an error to leave out both the field and another that can stand in for it.
+    pub(crate) const fn required_unless(mut self, stand_in: &'static str) -> Self {
+        self.is_required = true;
+        self.stand_in = Some(stand_in);
+        self
+    }
+
+    /// Keeps the value out of messages.
+    pub(crate) const fn secret(mut self) -> Self {
+        self.is_secret = true;
+        self
+    }
+
+    /// Says that nothing is done with the field.
+    pub(crate) const fn without_effect(mut self, reason: &'static str) -> Self {
+        self.effect = Effect::None(reason);
+        self
+    }
+
+    /// Gives a way out of a wrong value.
+    pub(crate) const fn hint(mut self, hint: &'static str) -> Self {
+        self.hint = Some(hint);
+        self
+    }
+}
+
+impl Record {
+    /// Defines a record without rules over several fields.
+    pub(crate) const fn of(fields: &'static [Field]) -> Self {
+        Self {
+            fields,
+            check: no_check,
+        }
+    }
+}
+
+/// For entities and records without rules over several fields.
+pub(crate) fn no_check(_: &mut Scope<'_, '_>) {}
+
+impl Kind {
+    /// Any text.
+    pub(crate) const TEXT: Self = Self::Text(&format::ANY);
+    /// A port as Kong takes it.
+    pub(crate) const PORT: Self = Self::Integer { min: 0, max: 65535 };
+    /// A time in seconds since 1970, as `created_at` has it.
+    pub(crate) const TIMESTAMP: Self = Self::Number { min: 0, max: 1 << 52 };
+    /// Labels.
+    pub(crate) const TAGS: Self = Self::List {
+        of: &Self::Text(&format::TAG),
+        min: 0,
+        is_set: true,
+    };
+
+    /// Says whether a value is written as text, so that a flag's value is taken as it stands.
+    pub(crate) fn is_text(&self) -> bool {
+        matches!(
+            self,
+            Self::Text(_) | Self::Choice { .. } | Self::Duration { .. } | Self::Reference(_)
+        )
+    }
+
+    /// Returns the fields in it, if it has fixed ones.
+    pub(crate) fn fields(&self) -> Option<&'static [Field]> {
+        match self {
+            Self::Record(record) | Self::RecordOrFalse(record) => Some(record.fields),
+            _ => None,
+        }
+    }
+}
+
+/// The field that every entity has: its identity.
+pub(crate) const ID: Field = Field::new(
+    "id",
+    Kind::Text(&format::UUID),
+    "Identity. When left out it follows from the name (UUID version 5, by Kong's scheme), so it stays the same over reloads.",
+);
+/// Labels.
+pub(crate) const TAGS: Field = Field::new(
+    "tags",
+    Kind::TAGS,
+    "Labels for the operator's use; Serin does not read them.",
+);
+/// When the entity was made.
+pub(crate) const CREATED_AT: Field = Field::new(
+    "created_at",
+    Kind::TIMESTAMP,
+    "When the entity was made, in seconds since 1970.",
+);
+/// When the entity was last changed.
+pub(crate) const UPDATED_AT: Field = Field::new(
+    "updated_at",
+    Kind::TIMESTAMP,
+    "When the entity was last changed, in seconds since 1970.",
+);
+
+/// Keys that may stand at the top of a file, besides the entities.
+pub(crate) static TOP_LEVEL: [Field; 6] = [
+    Field::new(
+        "_format_version",
+        Kind::TEXT,
+        "Version of the format; \"3.0\", with quotes.",
+    )
+    .required(),
+    Field::new(
+        "_transform",
+        Kind::Boolean,
+        "Kong's switch for hashing passwords while loading; Serin has none to hash yet.",
+    )
+    .or(|| Value::Bool(true)),
+    Field::new("_info", Kind::Any, "decK's notes about the file; not read."),
+    COMMENT,
+    IGNORE,
+    Field::new(
+        "server",
+        Kind::Record(&server::SERVER),
+        "Settings of the process: listeners, limits, timeouts.",
+    ),
+];
+/// A remark; allowed wherever an entity is.
+pub(crate) const COMMENT: Field = Field::new("_comment", Kind::TEXT, "A remark; not read.");
+/// A place for things Kong shall not read; allowed wherever an entity is.
+pub(crate) const IGNORE: Field = Field::new(
+    "_ignore",
+    Kind::List {
+        of: &Kind::Any,
+        min: 0,
+        is_set: false,
+    },
+    "Anything at all; not read.",
+);
+/// The two fields that every entity may have without being part of it.
+pub(crate) static REMARKS: [Field; 2] = [COMMENT, IGNORE];

@@ -1,0 +1,216 @@
+//! The table of `server`: settings of the process, which kong.conf holds in Kong.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::{Field, Kind, Record, format};
+use crate::config::check::Scope;
+
+const MILLISECOND: Duration = Duration::from_millis(1);
+const HOUR: Duration = Duration::from_secs(3600);
+const DAY: Duration = Duration::from_secs(24 * 3600);
+const KIB: u64 = 1024;
+
+/// Settings of the process.
+pub(crate) static SERVER: Record = Record {
+    fields: &[
+        Field::new("threads", Kind::Integer { min: 1, max: 1024 }, "Worker threads of the proxy; by default one for each core.")
+            .hint("leave it out for one on each core"),
+        Field::new(
+            "listeners",
+            Kind::List { of: &Kind::Record(&ADDRESS), min: 1, is_set: false },
+            "Addresses on which clients are served.",
+        )
+        .or(|| json!([{"address": "0.0.0.0:8000"}])),
+        Field::new(
+            "status",
+            Kind::RecordOrFalse(&ADDRESS),
+            "Address of metrics, readiness and liveness; false for none.",
+        )
+        .or(|| json!({"address": "127.0.0.1:8007"})),
+        Field::new(
+            "secret",
+            Kind::Text(&format::SECRET),
+            "Keys the rings of Upstreams that hash what clients choose; at least 32 bytes. Without it, one is kept in secret_file.",
+        )
+        .secret(),
+        Field::new(
+            "secret_file",
+            Kind::Text(&format::NON_EMPTY),
+            "Where the secret is kept when it is not set; made on first need, readable by the owner only.",
+        )
+        .or(|| json!("serin.secret")),
+        Field::new(
+            "trusted_ips",
+            Kind::List { of: &Kind::Text(&format::NETWORK), min: 0, is_set: false },
+            "Addresses and networks of peers whose X-Forwarded-* and X-Real-IP are believed.",
+        )
+        .or(|| json!([])),
+        Field::new("access_log", Kind::RecordOrFalse(&ACCESS_LOG), "Access log; false for none.").or(|| json!({})),
+        Field::new("limits", Kind::Record(&LIMITS), "Sizes a request may have.").or(|| json!({})),
+        Field::new("timeouts", Kind::Record(&TIMEOUTS), "How long clients may take.").or(|| json!({})),
+        Field::new("shutdown", Kind::Record(&SHUTDOWN), "What happens on SIGTERM.").or(|| json!({})),
+    ],
+    check,
+};
+
+static ADDRESS: Record = Record::of(&[Field::new(
+    "address",
+    Kind::Text(&format::LISTEN_ADDRESS),
+    "Address and port, e.g. 0.0.0.0:8000 or [::1]:8000.",
+)
+.required()]);
+
+static ACCESS_LOG: Record = Record::of(&[
+    Field::new(
+        "format",
+        Kind::Choice {
+            known: &["json", "combined"],
+            kong_only: &[],
+        },
+        "One JSON object a line, or Apache's combined format.",
+    )
+    .or(|| json!("json")),
+    Field::new(
+        "path",
+        Kind::Text(&format::NON_EMPTY),
+        "File that is appended to; /dev/stdout and /dev/stderr work.",
+    )
+    .or(|| json!("/dev/stdout")),
+]);
+
+// Pingora itself takes 256 fields and just under 1 MiB of header, so the ranges end where it does.
+static LIMITS: Record = Record::of(&[
+    Field::new(
+        "header_bytes",
+        Kind::Size {
+            min: KIB,
+            max: 1024 * KIB,
+            or_unlimited: false,
+        },
+        "Sum of header names and values; over it 431.",
+    )
+    .or(|| json!("32KiB")),
+    Field::new(
+        "headers",
+        Kind::Integer { min: 1, max: 256 },
+        "Number of header fields; over it 431.",
+    )
+    .or(|| json!(100)),
+    Field::new(
+        "uri_bytes",
+        Kind::Size {
+            min: 64,
+            max: 1024 * KIB,
+            or_unlimited: false,
+        },
+        "Length of path and query; over it 414.",
+    )
+    .or(|| json!("8KiB")),
+    Field::new(
+        "body_bytes",
+        Kind::Size {
+            min: 0,
+            max: 1 << 50,
+            or_unlimited: true,
+        },
+        "Length of the body; over it 413.",
+    )
+    .or(|| json!("unlimited")),
+]);
+
+static TIMEOUTS: Record = Record::of(&[
+    Field::new(
+        "body_idle",
+        Kind::Duration {
+            min: MILLISECOND,
+            max: DAY,
+        },
+        "Longest pause within a request's body.",
+    )
+    .or(|| json!("60s")),
+    Field::new(
+        "keepalive",
+        Kind::Duration {
+            min: MILLISECOND,
+            max: DAY,
+        },
+        "How long an idle connection is kept.",
+    )
+    .or(|| json!("75s")),
+    Field::new(
+        "requests_per_connection",
+        Kind::Integer {
+            min: 1,
+            max: u32::MAX as i64,
+        },
+        "Requests after which a connection is closed.",
+    )
+    .or(|| json!(10000)),
+]);
+
+static SHUTDOWN: Record = Record::of(&[
+    Field::new(
+        "pre_stop_delay",
+        Kind::Duration {
+            min: Duration::ZERO,
+            max: HOUR,
+        },
+        "How long the proxy goes on accepting after it has reported itself not ready.",
+    )
+    .or(|| json!("0s")),
+    Field::new(
+        "drain",
+        Kind::Duration {
+            min: Duration::ZERO,
+            max: DAY,
+        },
+        "How long requests in flight may take after that.",
+    )
+    .or(|| json!("30s")),
+]);
+
+/// An address can be bound once; port 0 takes a free port each time.
+fn check(scope: &mut Scope<'_, '_>) {
+    let addresses: Vec<Option<String>> = scope
+        .value("listeners")
+        .and_then(Value::as_array)
+        .map(|all| {
+            all.iter()
+                .map(|one| one["address"].as_str().map(str::to_owned))
+                .collect()
+        })
+        .unwrap_or_default();
+    for (index, address) in addresses.iter().enumerate() {
+        let Some(address) = address.as_ref().filter(|address| !address.ends_with(":0")) else {
+            continue;
+        };
+        if let Some(first) = addresses[..index]
+            .iter()
+            .position(|other| other.as_ref() == Some(address))
+        {
+            let place = scope.place_of_item("listeners", first);
+            let message = format!("the address {address} is listened on already");
+            scope.error_item(
+                "listeners",
+                index,
+                message,
+                Some(format!("first given at {place}")),
+            );
+        }
+        if scope
+            .value("status")
+            .is_some_and(|status| status["address"].as_str() == Some(address))
+        {
+            let place = scope.place_of("status");
+            let message = format!("the address {address} is that of server.status too");
+            scope.error_item(
+                "listeners",
+                index,
+                message,
+                Some(format!("server.status ({place}) needs an address of its own")),
+            );
+        }
+    }
+}

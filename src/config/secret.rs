@@ -1,0 +1,125 @@
+//! `server.secret`, or the file that stands in for it.
+//!
+//! Rings whose input clients choose are keyed with a secret, so that nobody can compute which
+//! value lands on which Target. Where none is configured one is made on first need and kept, so
+//! that a restart does not move everybody.
+
+use std::fs::OpenOptions;
+use std::io::{Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use log::info;
+
+use crate::model::{Algorithm, Configuration, Secret};
+
+/// The secret that is needed is not to be had.
+#[derive(Debug, thiserror::Error)]
+pub enum SecretError {
+    /// The file exists but cannot be read, or cannot be made.
+    #[error(
+        "cannot read or make the secret file {path}; set server.secret, or server.secret_file to a place that can be written"
+    )]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The file is too short to be a secret.
+    #[error(
+        "the secret file {path} holds fewer than {} bytes; delete it to have one made, which moves the keys of every ring",
+        Secret::MIN_BYTES
+    )]
+    TooShort {
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+/// Returns the secret if the configuration needs one: the configured one, else that of the file,
+/// which is made, readable by its owner only, when it does not exist.
+///
+/// # Errors
+///
+/// When one is needed and there is none.
+pub fn obtain(configuration: &Configuration) -> Result<Option<Secret>, SecretError> {
+    let settings = &configuration.settings;
+    if !is_needed(configuration) {
+        return Ok(None);
+    }
+    match &settings.secret {
+        Some(secret) => Ok(Some(secret.clone())),
+        None => from_file(&settings.secret_file).map(Some),
+    }
+}
+
+fn is_needed(configuration: &Configuration) -> bool {
+    configuration
+        .upstreams
+        .iter()
+        .any(|upstream| match &upstream.algorithm {
+            Algorithm::RoundRobin => false,
+            Algorithm::ConsistentHashing(hashing) => {
+                hashing.input.is_chosen_by_client()
+                    || hashing
+                        .fallback
+                        .as_ref()
+                        .is_some_and(|input| input.is_chosen_by_client())
+            }
+        })
+}
+
+fn from_file(path: &Path) -> Result<Secret, SecretError> {
+    let failed = |source| SecretError::File {
+        path: path.to_owned(),
+        source,
+    };
+    let mut options = OpenOptions::new();
+    match options.write(true).create_new(true).mode(0o600).open(path) {
+        Ok(mut file) => {
+            let bytes: Vec<u8> = (0..2)
+                .flat_map(|_| uuid::Uuid::new_v4().simple().to_string().into_bytes())
+                .collect();
+            file.write_all(&bytes)
+                .and_then(|()| file.sync_all())
+                .map_err(failed)?;
+            info!("made the secret file {}", path.display());
+            Ok(Secret::new(bytes).expect("two uuids are long enough"))
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+            let mut bytes = Vec::new();
+            let file = OpenOptions::new().read(true).open(path).map_err(failed)?;
+            file.take(4096).read_to_end(&mut bytes).map_err(failed)?;
+            Secret::new(bytes.trim_ascii()).ok_or_else(|| SecretError::TooShort {
+                path: path.to_owned(),
+            })
+        }
+        Err(error) => Err(failed(error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn a_secret_is_made_once_for_its_owner_only() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("serin.secret");
+        let made = from_file(&path).unwrap();
+        assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(from_file(&path).unwrap(), made);
+    }
+
+    #[test]
+    fn a_short_file_is_refused_with_the_way_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("serin.secret");
+        std::fs::write(&path, "short\n").unwrap();
+        let error = from_file(&path).unwrap_err().to_string();
+        assert!(error.contains("fewer than 32 bytes; delete it"), "{error}");
+    }
+}

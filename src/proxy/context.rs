@@ -1,0 +1,146 @@
+//! What this request has learnt so far.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Instant;
+
+use http::HeaderValue;
+use prometheus::IntGauge;
+
+use super::request_id::RequestId;
+use crate::balance::{Index, RingKey};
+use crate::clock;
+use crate::snapshot::{Endpoint, Endpoints, Matched, Route, Service, Snapshot};
+
+/// State of one request, from its header to its log line.
+pub struct Context {
+    /// The configuration this request lives under from beginning to end.
+    pub snapshot: Arc<Snapshot>,
+    /// Names the request in answers, logs and towards the origin.
+    pub id: RequestId,
+    /// When its header had been read.
+    pub started: Instant,
+    /// The client, as far as trusted peers can tell; `None` on a socket without addresses.
+    pub client: Client,
+    /// The Route, once found.
+    pub matched: Option<Matched>,
+    /// The request's path in normal form; `None` while it equals the path as sent.
+    pub normalized_path: Option<String>,
+    /// Tries made so far.
+    pub tries: u32,
+    /// Failures on kept connections that the Target had closed meanwhile; they are not its fault
+    /// and not counted as tries.
+    pub stale_connections: u32,
+    /// Addresses that failed this request; never chosen again.
+    pub tried: Vec<SocketAddr>,
+    /// Place of this request on its Upstream's ring.
+    pub ring_key: Option<RingKey>,
+    /// The Target of the current try.
+    pub chosen: Option<Chosen>,
+    /// When the current try began.
+    pub try_started: Option<Instant>,
+    /// When the response header of the Target had come.
+    pub header_received: Option<Instant>,
+    /// Status the Target answered with.
+    pub upstream_status: Option<u16>,
+    /// Value of the hash cookie that the answer has to set.
+    pub issued_cookie: Option<HeaderValue>,
+    /// Bytes of the request's body so far, for the limit.
+    pub body_bytes: u64,
+    /// The client may see how the decision came about.
+    pub wants_debug: bool,
+    /// Counts the request as being served while it lives.
+    pub in_flight: InFlight,
+}
+
+/// Who sent the request.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Client {
+    /// The other end of the connection.
+    pub peer: Option<IpAddr>,
+    /// The client: the peer, or what a trusted peer says.
+    pub address: Option<IpAddr>,
+    /// The peer is one of `server.trusted_ips`.
+    pub is_trusted: bool,
+    /// Port the client came to.
+    pub server_port: u16,
+}
+
+/// A Target that was chosen, counted in its gauge until this is dropped.
+pub struct Chosen {
+    endpoints: Arc<Endpoints>,
+    index: Index,
+}
+
+impl Chosen {
+    /// Counts a try into the Target's gauge.
+    pub fn new(endpoints: Arc<Endpoints>, index: Index) -> Self {
+        let chosen = Self { endpoints, index };
+        chosen.endpoint().in_flight().inc();
+        chosen
+    }
+
+    /// Returns the Target's address.
+    pub fn endpoint(&self) -> &Endpoint {
+        &self.endpoints.list[self.index]
+    }
+}
+
+impl Drop for Chosen {
+    fn drop(&mut self) {
+        self.endpoint().in_flight().dec();
+    }
+}
+
+/// Counts into a gauge while it lives, so that a request that is dropped is uncounted too.
+pub struct InFlight(IntGauge);
+
+impl InFlight {
+    /// Counts one in.
+    pub fn new(gauge: &IntGauge) -> Self {
+        gauge.inc();
+        Self(gauge.clone())
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+impl Context {
+    /// Begins a request on the snapshot in force.
+    pub fn new(snapshot: Arc<Snapshot>, id: RequestId, in_flight: InFlight) -> Self {
+        Self {
+            snapshot,
+            id,
+            started: clock::monotonic(),
+            client: Client::default(),
+            matched: None,
+            normalized_path: None,
+            tries: 0,
+            stale_connections: 0,
+            tried: Vec::new(),
+            ring_key: None,
+            chosen: None,
+            try_started: None,
+            header_received: None,
+            upstream_status: None,
+            issued_cookie: None,
+            body_bytes: 0,
+            wants_debug: false,
+            in_flight,
+        }
+    }
+
+    /// Returns the Route, once found.
+    pub fn route(&self) -> Option<&Route> {
+        self.matched.map(|matched| &self.snapshot.routes[matched.route])
+    }
+
+    /// Returns the Service of the Route, once found.
+    pub fn service(&self) -> Option<&Arc<Service>> {
+        self.route()?.service.as_ref()
+    }
+}

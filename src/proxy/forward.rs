@@ -1,0 +1,195 @@
+//! The request as the origin gets it: path, Host and forwarding headers.
+
+use std::fmt::Write as _;
+
+use http::header::{HOST, HeaderName, HeaderValue, VIA};
+use http::{HeaderMap, Version};
+use pingora_error::{Error, ErrorType, OrErr, Result};
+use pingora_http::RequestHeader;
+
+use super::client::{X_FORWARDED_FOR, X_REAL_IP};
+use super::context::Context;
+use super::path::join;
+use crate::model::PathHandling;
+use crate::snapshot::{Route, Service};
+
+/// How this proxy names itself in `Via` and `Server`.
+pub const PRODUCT: &str = concat!("serin/", env!("CARGO_PKG_VERSION"));
+/// `Via` towards the next hop for a message that came by HTTP/1.1.
+pub const VIA_HTTP_1: HeaderValue =
+    HeaderValue::from_static(concat!("1.1 serin/", env!("CARGO_PKG_VERSION")));
+/// `Via` towards the next hop for a message that came by HTTP/2.
+pub const VIA_HTTP_2: HeaderValue = HeaderValue::from_static(concat!("2 serin/", env!("CARGO_PKG_VERSION")));
+
+/// Kong's name for the request's id, in both directions.
+pub const X_KONG_REQUEST_ID: HeaderName = HeaderName::from_static("x-kong-request-id");
+/// Asks for headers that say how an answer came about; heard from `server.trusted_ips` only.
+pub const X_SERIN_DEBUG: HeaderName = HeaderName::from_static("x-serin-debug");
+
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const X_FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
+const X_FORWARDED_PATH: HeaderName = HeaderName::from_static("x-forwarded-path");
+const X_FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
+const PROXY: HeaderName = HeaderName::from_static("proxy");
+
+/// Rewrites a copy of the client's request for the Target of this try.
+///
+/// Pingora has already taken the hop-by-hop fields out (RFC 9110 §7.6.1). `received` is the request
+/// as the client sent it.
+pub fn rewrite_request(received: &RequestHeader, request: &mut RequestHeader, ctx: &Context) -> Result<()> {
+    let (Some(route), Some(service)) = (ctx.route(), ctx.service()) else {
+        return Error::e_explain(
+            ErrorType::InternalError,
+            "a request without a service goes upstream",
+        );
+    };
+    set_forwarding_headers(received, request, ctx, route)?;
+    set_path(received, request, ctx, route, service)?;
+    set_host(request, ctx, route, service)
+}
+
+fn set_path(
+    received: &RequestHeader,
+    request: &mut RequestHeader,
+    ctx: &Context,
+    route: &Route,
+    service: &Service,
+) -> Result<()> {
+    let path = ctx.normalized_path.as_deref().unwrap_or(received.uri.path());
+    let stripped = stripped_bytes(ctx, route);
+    let is_as_received = service.path == "/"
+        && matches!(stripped, None | Some(0 | 1))
+        && route.path_handling == PathHandling::V0
+        && ctx.normalized_path.is_none();
+    if is_as_received && received.raw_path().first() == Some(&b'/') {
+        return Ok(());
+    }
+    let mut target = join(route.path_handling, &service.path, path, stripped);
+    // A bare question mark at the end is kept too.
+    if let Some(query) = received.uri.query() {
+        target.push('?');
+        target.push_str(query);
+    }
+    request.set_raw_path(target.as_bytes())
+}
+
+/// How many bytes of the path the Route takes away, or `None` when it keeps them.
+fn stripped_bytes(ctx: &Context, route: &Route) -> Option<usize> {
+    ctx.matched.filter(|_| route.strip_path)?.path_bytes
+}
+
+fn set_host(request: &mut RequestHeader, ctx: &Context, route: &Route, service: &Service) -> Result<()> {
+    if route.preserve_host {
+        return Ok(());
+    }
+    let endpoint = ctx.chosen.as_ref().map(|chosen| chosen.endpoint());
+    let host = service
+        .upstream
+        .host_header
+        .as_ref()
+        .or(endpoint.map(|endpoint| &endpoint.host_header));
+    match host {
+        Some(host) => request.insert_header(HOST, host.clone()),
+        None => Ok(()),
+    }
+}
+
+fn set_forwarding_headers(
+    received: &RequestHeader,
+    request: &mut RequestHeader,
+    ctx: &Context,
+    route: &Route,
+) -> Result<()> {
+    let client = &ctx.client;
+    if let Some(peer) = client.peer {
+        let mut chain = String::with_capacity(64);
+        for value in received.headers.get_all(&X_FORWARDED_FOR) {
+            if let Ok(value) = value.to_str() {
+                chain.push_str(value);
+                chain.push_str(", ");
+            }
+        }
+        let _ = write!(chain, "{peer}");
+        request.insert_header(X_FORWARDED_FOR, header_value(&chain)?)?;
+        match client.address {
+            Some(address) if address != peer => {
+                request.insert_header(X_REAL_IP, header_value(&address.to_string())?)?;
+            }
+            _ => {
+                let peer = &chain[chain.rfind(' ').map_or(0, |space| space + 1)..];
+                request.insert_header(X_REAL_IP, header_value(peer)?)?;
+            }
+        }
+    }
+    let own = |name: &HeaderName| !(client.is_trusted && received.headers.contains_key(name));
+    if own(&X_FORWARDED_PROTO) {
+        request.insert_header(X_FORWARDED_PROTO, HeaderValue::from_static("http"))?;
+    }
+    if own(&X_FORWARDED_HOST) {
+        match host_without_port(received) {
+            Some(host) => request.insert_header(X_FORWARDED_HOST, host)?,
+            None => drop(request.remove_header(&X_FORWARDED_HOST)),
+        }
+    }
+    if own(&X_FORWARDED_PORT) {
+        request.insert_header(X_FORWARDED_PORT, HeaderValue::from(client.server_port))?;
+    }
+    if own(&X_FORWARDED_PATH) {
+        let raw = received.raw_path();
+        let path = raw.split(|byte| *byte == b'?').next().unwrap_or(raw);
+        request.insert_header(
+            X_FORWARDED_PATH,
+            HeaderValue::from_bytes(path).or_err(HEADER, "path")?,
+        )?;
+    }
+    if own(&X_FORWARDED_PREFIX) {
+        let path = ctx.normalized_path.as_deref().unwrap_or(received.uri.path());
+        match stripped_bytes(ctx, route).map(|bytes| &path[..bytes.min(path.len())]) {
+            Some(prefix) if prefix.len() > 1 => {
+                request.insert_header(X_FORWARDED_PREFIX, header_value(prefix)?)?;
+            }
+            _ => drop(request.remove_header(&X_FORWARDED_PREFIX)),
+        }
+    }
+    request.insert_header(VIA, via(&received.headers, received.version)?)?;
+    request.insert_header(X_KONG_REQUEST_ID, ctx.id.header_value())?;
+    // `Proxy` becomes HTTP_PROXY in CGI (CVE-2016-5385); the debug request is for us alone.
+    request.remove_header(&PROXY);
+    request.remove_header(&X_SERIN_DEBUG);
+    Ok(())
+}
+
+const HEADER: ErrorType = ErrorType::InvalidHTTPHeader;
+
+fn header_value(text: &str) -> Result<HeaderValue> {
+    HeaderValue::from_str(text).or_err(HEADER, "a forwarding header cannot be written")
+}
+
+/// Returns `Via` with this hop at its end (RFC 9110 §7.6.3); `version` is that of the message received.
+pub fn via(headers: &HeaderMap, version: Version) -> Result<HeaderValue> {
+    let own = if version == Version::HTTP_2 {
+        VIA_HTTP_2
+    } else {
+        VIA_HTTP_1
+    };
+    if !headers.contains_key(VIA) {
+        return Ok(own);
+    }
+    let mut hops = Vec::new();
+    for hop in headers.get_all(VIA) {
+        hops.extend_from_slice(hop.as_bytes());
+        hops.extend_from_slice(b", ");
+    }
+    hops.extend_from_slice(own.as_bytes());
+    HeaderValue::from_bytes(&hops).or_err(HEADER, "Via cannot be written")
+}
+
+fn host_without_port(received: &RequestHeader) -> Option<HeaderValue> {
+    let host = received.headers.get(HOST)?;
+    let text = host.to_str().ok()?;
+    match text.rsplit_once(':') {
+        Some((name, port)) if !port.contains(']') => HeaderValue::from_str(name).ok(),
+        _ => Some(host.clone()),
+    }
+}

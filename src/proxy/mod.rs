@@ -1,0 +1,293 @@
+//! How a request goes through, in this order: `limits → client → route → select → forward →
+//! respond → record`; `retry` when a try fails.
+//!
+//! This file is Pingora's [`ProxyHttp`]: one call per phase and the order of phases, no logic.
+//! Every phase reads the one [`Snapshot`](crate::snapshot::Snapshot) that the request took when it
+//! began. An answer of our own that keeps the connection can only be given in `request_filter`
+//! (after it, Pingora closes), so an Upstream without any Target is answered there.
+
+mod client;
+mod context;
+mod forward;
+mod hash_input;
+mod limits;
+mod path;
+mod record;
+mod request_id;
+mod respond;
+mod retry;
+mod route;
+mod select;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::StatusCode;
+use pingora_core::modules::http::HttpModules;
+use pingora_core::protocols::l4::socket::SocketAddr;
+use pingora_core::upstreams::peer::{HttpPeer, Scheme};
+use pingora_error::{Error, ErrorSource, ErrorType, Result};
+use pingora_http::{RequestHeader, ResponseHeader};
+use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
+
+use crate::clock;
+use crate::metrics::{metrics, status_class};
+use crate::snapshot::Published;
+use context::{Context, InFlight};
+use request_id::RequestIds;
+use respond::{Answer, Connection};
+use route::Unrouted;
+
+pub use forward::PRODUCT;
+
+const NO_ROUTE: Answer = Answer::keeping(StatusCode::NOT_FOUND, "no Route matched with those values");
+const NO_SERVICE: Answer = Answer::keeping(
+    StatusCode::SERVICE_UNAVAILABLE,
+    "no Service found with those values",
+);
+const NO_TARGET: Answer = Answer::keeping(
+    StatusCode::SERVICE_UNAVAILABLE,
+    "failure to get a peer from the ring-balancer",
+);
+const BAD_GATEWAY: Answer = Answer::closing(
+    StatusCode::BAD_GATEWAY,
+    "An invalid response was received from the upstream server",
+);
+const TIMED_OUT: Answer = Answer::closing(StatusCode::GATEWAY_TIMEOUT, "The upstream server is timing out");
+const UNEXPECTED: Answer = Answer::closing(StatusCode::INTERNAL_SERVER_ERROR, "An unexpected error occurred");
+const MALFORMED: Answer = Answer::closing(StatusCode::BAD_REQUEST, "Bad request");
+
+/// What Pingora's errors call an Upstream in which nothing is left to choose.
+const NO_TARGET_LEFT: ErrorType = ErrorType::Custom("no target left");
+
+/// The proxy of one worker.
+pub struct Gateway {
+    published: Arc<Published>,
+    ids: RequestIds,
+}
+
+impl Gateway {
+    /// Serves what `published` holds.
+    pub fn new(published: Arc<Published>) -> Self {
+        Self {
+            published,
+            ids: RequestIds::new(),
+        }
+    }
+}
+
+#[async_trait]
+impl ProxyHttp for Gateway {
+    type CTX = Context;
+
+    fn new_ctx(&self) -> Context {
+        let in_flight = InFlight::new(&metrics().in_flight);
+        Context::new(self.published.current(), self.ids.next(), in_flight)
+    }
+
+    /// Nothing: Pingora's default is a compressor, allocated for each request and switched off.
+    fn init_downstream_modules(&self, _: &mut HttpModules) {}
+
+    async fn early_request_filter(&self, session: &mut Session, ctx: &mut Context) -> Result<()> {
+        let settings = &ctx.snapshot.settings;
+        // Pingora forgets the limit after the first request. Only where it meant to keep the
+        // connection at all: an HTTP/1.0 client or a proxy that shuts down gets no keep-alive here.
+        if session.get_keepalive().is_some() {
+            session.set_keepalive(Some(settings.timeouts.keepalive.as_secs()));
+        }
+        session.set_read_timeout(Some(settings.timeouts.body_idle));
+        session.set_write_timeout(Some(settings.timeouts.body_idle));
+        ctx.client = client::identify_client(session, &settings.trusted_ips);
+        ctx.wants_debug = ctx.client.is_trusted && session.get_header_bytes(forward::X_SERIN_DEBUG) == b"1";
+        Ok(())
+    }
+
+    async fn request_filter(&self, session: &mut Session, ctx: &mut Context) -> Result<bool> {
+        match self.answer_early(session.req_header(), ctx) {
+            Some(answer) => answer.send(session, ctx).await.map(|()| true),
+            None => Ok(false),
+        }
+    }
+
+    async fn upstream_peer(&self, session: &mut Session, ctx: &mut Context) -> Result<Box<HttpPeer>> {
+        let Some(service) = ctx.service().cloned() else {
+            return Error::e_explain(
+                ErrorType::InternalError,
+                "a request without a service goes upstream",
+            );
+        };
+        if !select::choose_target(&service, session.req_header(), ctx) {
+            return Error::e_explain(NO_TARGET_LEFT, service.upstream.label().to_owned());
+        }
+        let chosen = ctx.chosen.as_ref().expect("just chosen");
+        Ok(Box::new(HttpPeer {
+            _address: SocketAddr::Inet(chosen.endpoint().address),
+            scheme: Scheme::HTTP,
+            sni: String::new(),
+            proxy: None,
+            client_cert_key: None,
+            group_key: service.upstream.group_key,
+            options: service.peer_options.clone(),
+        }))
+    }
+
+    fn fail_to_connect(
+        &self,
+        _: &mut Session,
+        _: &HttpPeer,
+        ctx: &mut Context,
+        mut error: Box<Error>,
+    ) -> Box<Error> {
+        retry::after_failed_connect(&mut error, ctx);
+        error
+    }
+
+    async fn upstream_request_filter(
+        &self,
+        session: &mut Session,
+        request: &mut RequestHeader,
+        ctx: &mut Context,
+    ) -> Result<()> {
+        // A body that is sent again is counted again.
+        ctx.body_bytes = 0;
+        forward::rewrite_request(session.req_header(), request, ctx)
+    }
+
+    async fn request_body_filter(
+        &self,
+        _: &mut Session,
+        body: &mut Option<Bytes>,
+        _: bool,
+        ctx: &mut Context,
+    ) -> Result<()> {
+        ctx.body_bytes += body.as_ref().map_or(0, |bytes| bytes.len() as u64);
+        match ctx.snapshot.settings.limits.body_bytes {
+            Some(limit) if ctx.body_bytes > limit => {
+                let status = limits::BODY_TOO_LARGE.status.as_u16();
+                Err(Error::explain(ErrorType::HTTPStatus(status), "body over the limit").into_down())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    async fn upstream_response_filter(
+        &self,
+        _: &mut Session,
+        response: &mut ResponseHeader,
+        ctx: &mut Context,
+    ) -> Result<()> {
+        if response.status.is_informational() {
+            return Ok(());
+        }
+        let now = clock::monotonic();
+        ctx.header_received = Some(now);
+        ctx.upstream_status = Some(response.status.as_u16());
+        if let (Some(service), Some(asked)) = (ctx.service(), ctx.try_started) {
+            service
+                .upstream_requests(status_class(response.status.as_u16()))
+                .inc();
+            service.upstream_duration().observe((now - asked).as_secs_f64());
+        }
+        Ok(())
+    }
+
+    async fn response_filter(
+        &self,
+        session: &mut Session,
+        response: &mut ResponseHeader,
+        ctx: &mut Context,
+    ) -> Result<()> {
+        if response.status.is_informational() {
+            return Ok(());
+        }
+        if session.is_process_shutting_down() {
+            session.set_keepalive(None);
+        }
+        respond::rewrite_response(response, ctx)
+    }
+
+    fn error_while_proxy(
+        &self,
+        peer: &HttpPeer,
+        session: &mut Session,
+        error: Box<Error>,
+        ctx: &mut Context,
+        is_reused: bool,
+    ) -> Box<Error> {
+        let mut error = error.more_context(format!("target {}", peer._address));
+        retry::after_failed_exchange(&mut error, session, is_reused, ctx);
+        error
+    }
+
+    async fn fail_to_proxy(&self, session: &mut Session, error: &Error, ctx: &mut Context) -> FailToProxy {
+        let Some(answer) = answer_to(error) else {
+            return FailToProxy {
+                error_code: 0,
+                can_reuse_downstream: false,
+            };
+        };
+        // The header of an answer may be out already; then all that is left is to close.
+        let is_answered = session
+            .response_written()
+            .is_some_and(|response| !response.status.is_informational());
+        let can_reuse_downstream = answer.connection == Connection::Keep;
+        if !is_answered {
+            let _ = answer.send(session, ctx).await;
+        }
+        FailToProxy {
+            error_code: answer.status.as_u16(),
+            can_reuse_downstream,
+        }
+    }
+
+    async fn logging(&self, session: &mut Session, error: Option<&Error>, ctx: &mut Context) {
+        record::record(session, error, ctx);
+    }
+
+    /// Always: the access log holds the error, and a broken Target must not flood the error log.
+    fn suppress_error_log(&self, _: &Session, _: &Context, _: &Error) -> bool {
+        true
+    }
+
+    fn suppress_proxy_warn_log(&self, _: &Session, _: &Context, _: &Error, _: ProxyWarnLogContext) -> bool {
+        true
+    }
+}
+
+impl Gateway {
+    /// The answers that need no origin. Here the request learns its Route.
+    fn answer_early(&self, request: &RequestHeader, ctx: &mut Context) -> Option<Answer> {
+        if let Some(answer) = limits::check_limits(request, &ctx.snapshot.settings.limits) {
+            return Some(answer);
+        }
+        match route::find_route(request, ctx) {
+            Ok(()) => ctx.service()?.upstream.is_empty().then_some(NO_TARGET),
+            Err(Unrouted::NoRoute) => Some(NO_ROUTE),
+            Err(Unrouted::NoService) => Some(NO_SERVICE),
+            Err(Unrouted::HttpsOnly(status)) => Some(Answer::keeping(
+                StatusCode::from_u16(status).unwrap_or(StatusCode::UPGRADE_REQUIRED),
+                "Please use HTTPS protocol",
+            )),
+        }
+    }
+}
+
+/// What the client is told of an error; `None` when it is gone.
+fn answer_to(error: &Error) -> Option<Answer> {
+    match (error.esource(), error.etype()) {
+        (_, ErrorType::HTTPStatus(413)) => Some(limits::BODY_TOO_LARGE),
+        (_, etype) if *etype == NO_TARGET_LEFT => Some(NO_TARGET),
+        (ErrorSource::Upstream, _) if retry::is_timeout(error) => Some(TIMED_OUT),
+        (ErrorSource::Upstream, _) => Some(BAD_GATEWAY),
+        (
+            ErrorSource::Downstream,
+            ErrorType::WriteError | ErrorType::ReadError | ErrorType::ConnectionClosed,
+        ) => None,
+        (ErrorSource::Downstream, ErrorType::ReadTimedout) => {
+            Some(Answer::closing(StatusCode::REQUEST_TIMEOUT, "Request timeout"))
+        }
+        (ErrorSource::Downstream, _) => Some(MALFORMED),
+        (ErrorSource::Internal | ErrorSource::Unset, _) => Some(UNEXPECTED),
+    }
+}

@@ -1,0 +1,162 @@
+//! The answer as the client gets it: an origin's with our fields added, or one of our own.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue, LOCATION, SERVER, SET_COOKIE, UPGRADE,
+    VIA,
+};
+use http::{Method, StatusCode};
+use pingora_error::Result;
+use pingora_http::ResponseHeader;
+use pingora_proxy::Session;
+
+use super::context::Context;
+use super::forward::{PRODUCT, X_KONG_REQUEST_ID, via};
+use crate::clock;
+
+const X_KONG_UPSTREAM_LATENCY: HeaderName = HeaderName::from_static("x-kong-upstream-latency");
+const X_KONG_PROXY_LATENCY: HeaderName = HeaderName::from_static("x-kong-proxy-latency");
+const X_KONG_RESPONSE_LATENCY: HeaderName = HeaderName::from_static("x-kong-response-latency");
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+
+/// Adds what this hop has to say to an origin's answer, and takes out what was for this hop only.
+pub fn rewrite_response(response: &mut ResponseHeader, ctx: &mut Context) -> Result<()> {
+    response.remove_header(&KEEP_ALIVE);
+    response.remove_header(&PROXY_CONNECTION);
+    response.insert_header(VIA, via(&response.headers, response.version)?)?;
+    if !response.headers.contains_key(SERVER) {
+        response.insert_header(SERVER, HeaderValue::from_static(PRODUCT))?;
+    }
+    let received = ctx.header_received.unwrap_or(ctx.started);
+    let asked = ctx.try_started.unwrap_or(ctx.started);
+    response.insert_header(X_KONG_UPSTREAM_LATENCY, milliseconds(received - asked))?;
+    response.insert_header(X_KONG_PROXY_LATENCY, milliseconds(asked - ctx.started))?;
+    response.insert_header(X_KONG_REQUEST_ID, ctx.id.header_value())?;
+    if let Some(cookie) = ctx.issued_cookie.take() {
+        response.append_header(SET_COOKIE, cookie)?;
+    }
+    if ctx.wants_debug {
+        add_debug_headers(response, ctx)?;
+    }
+    Ok(())
+}
+
+fn milliseconds(duration: Duration) -> HeaderValue {
+    HeaderValue::from(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
+}
+
+fn add_debug_headers(response: &mut ResponseHeader, ctx: &Context) -> Result<()> {
+    response.insert_header("X-Serin-Generation", HeaderValue::from(ctx.snapshot.generation))?;
+    if let Some(route) = ctx.route() {
+        response.insert_header("X-Serin-Route", route.label.as_str())?;
+    }
+    if let Some(service) = ctx.service() {
+        response.insert_header("X-Serin-Service", service.label.as_str())?;
+        response.insert_header("X-Serin-Upstream", service.upstream.label())?;
+    }
+    if let Some(chosen) = &ctx.chosen {
+        response.insert_header("X-Serin-Target", &*chosen.endpoint().label)?;
+    }
+    Ok(())
+}
+
+/// An answer that the gateway gives itself: Kong's statuses and texts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Answer {
+    /// Status code.
+    pub status: StatusCode,
+    /// Text for the client; the log says why.
+    pub message: &'static str,
+    /// What becomes of the connection.
+    pub connection: Connection,
+}
+
+/// What becomes of the client's connection after an answer of our own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Connection {
+    /// It serves the next request.
+    Keep,
+    /// It is closed, since the rest of the request would have to be read.
+    Close,
+}
+
+impl Answer {
+    /// An answer after which the connection serves on.
+    pub const fn keeping(status: StatusCode, message: &'static str) -> Self {
+        Self {
+            status,
+            message,
+            connection: Connection::Keep,
+        }
+    }
+
+    /// An answer after which the connection is closed.
+    pub const fn closing(status: StatusCode, message: &'static str) -> Self {
+        Self {
+            status,
+            message,
+            connection: Connection::Close,
+        }
+    }
+
+    /// Sends the answer.
+    ///
+    /// # Errors
+    ///
+    /// When the client is gone.
+    pub async fn send(self, session: &mut Session, ctx: &mut Context) -> Result<()> {
+        let mut header = ResponseHeader::build(self.status, Some(8))?;
+        if self.status.is_redirection() {
+            header.insert_header(LOCATION, https_location(session))?;
+        } else if self.status == StatusCode::UPGRADE_REQUIRED {
+            header.insert_header(CONNECTION, "Upgrade")?;
+            header.insert_header(UPGRADE, "TLS/1.2, HTTP/1.1")?;
+        }
+        let body = format!(
+            "{{\"message\":\"{}\",\"request_id\":\"{}\"}}",
+            self.message, ctx.id
+        );
+        header.insert_header(CONTENT_TYPE, "application/json; charset=utf-8")?;
+        header.insert_header(CONTENT_LENGTH, body.len())?;
+        header.insert_header(SERVER, HeaderValue::from_static(PRODUCT))?;
+        header.insert_header(
+            X_KONG_RESPONSE_LATENCY,
+            milliseconds(clock::monotonic() - ctx.started),
+        )?;
+        header.insert_header(X_KONG_REQUEST_ID, ctx.id.header_value())?;
+        if let Some(cookie) = ctx.issued_cookie.take() {
+            header.append_header(SET_COOKIE, cookie)?;
+        }
+        if ctx.wants_debug {
+            add_debug_headers(&mut header, ctx)?;
+        }
+        if self.connection == Connection::Close {
+            session.set_keepalive(None);
+        }
+        let has_body = session.req_header().method != Method::HEAD;
+        session.write_response_header(Box::new(header), !has_body).await?;
+        if has_body {
+            session.write_response_body(Some(Bytes::from(body)), true).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Where a client finds the same page over HTTPS.
+fn https_location(session: &Session) -> String {
+    let request = session.req_header();
+    let host = request
+        .headers
+        .get(http::header::HOST)
+        .and_then(|host| host.to_str().ok())
+        .unwrap_or_default();
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if !port.contains(']') => name,
+        _ => host,
+    };
+    let path = request.uri.path_and_query().map_or("/", |path| path.as_str());
+    format!("https://{name}{path}")
+}

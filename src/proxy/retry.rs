@@ -1,0 +1,91 @@
+//! Whether a failed try is followed by another.
+//!
+//! Kong's rule (nginx's `proxy_next_upstream error timeout`): a request that reached no origin may
+//! always be tried elsewhere; one that an origin may have seen only if its method is idempotent
+//! (RFC 9110 §9.2.2), nothing of the answer has gone to the client, and its body is still at hand.
+//! The Service's `retries` bounds the further tries, and no address is tried twice.
+//!
+//! Pingora's own limit is global and set out of the way; the count is kept in the context.
+
+use pingora_error::{Error, ErrorSource, ErrorType};
+use pingora_proxy::Session;
+
+use super::context::Context;
+use super::select::has_untried_target;
+use crate::metrics::status_class;
+use crate::snapshot::RetryReason;
+
+/// A kept connection that the Target closed meanwhile is no fault of the Target: the request goes
+/// there again on another connection, at most this often, without counting as a try.
+const MAX_STALE_CONNECTIONS: u32 = 8;
+
+/// Decides after a connection could not be made. Nothing was sent, so any method may go on.
+pub fn after_failed_connect(error: &mut Error, ctx: &mut Context) {
+    let reason = match is_timeout(error) {
+        true => RetryReason::Timeout,
+        false => RetryReason::Connect,
+    };
+    count_failed_try(ctx);
+    let again = give_up_target(reason, ctx);
+    error.set_retry(again);
+}
+
+/// Decides after a connection broke or timed out under a request.
+pub fn after_failed_exchange(error: &mut Error, session: &Session, is_reused: bool, ctx: &mut Context) {
+    let is_answered = ctx.upstream_status.is_some();
+    if is_answered || !matches!(error.esource(), ErrorSource::Upstream) {
+        error.set_retry(false);
+        return;
+    }
+    let may_repeat =
+        session.req_header().method.is_idempotent() && !session.as_ref().retry_buffer_truncated();
+    // Pingora marks failures that a kept connection explains; on a new one they are failures.
+    error.retry.decide_reuse(is_reused);
+    if may_repeat && is_reused && error.retry() && ctx.stale_connections < MAX_STALE_CONNECTIONS {
+        ctx.stale_connections += 1;
+        ctx.tries = ctx.tries.saturating_sub(1);
+        return;
+    }
+    let reason = match is_timeout(error) {
+        true => RetryReason::Timeout,
+        false => RetryReason::Reset,
+    };
+    count_failed_try(ctx);
+    // An answer that breaks the protocol was an answer: asking again would only repeat the request.
+    let is_protocol_violation = matches!(error.etype(), ErrorType::InvalidHTTPHeader);
+    let again = may_repeat && !is_protocol_violation && give_up_target(reason, ctx);
+    error.set_retry(again);
+}
+
+/// Counts a try that brought no answer.
+fn count_failed_try(ctx: &Context) {
+    if let Some(service) = ctx.service() {
+        service.upstream_requests(status_class(0)).inc();
+    }
+}
+
+/// Excludes the Target of the failed try and says whether another may follow.
+fn give_up_target(reason: RetryReason, ctx: &mut Context) -> bool {
+    if let Some(chosen) = &ctx.chosen {
+        ctx.tried.push(chosen.endpoint().address);
+    }
+    let Some(service) = ctx.service().cloned() else {
+        return false;
+    };
+    let again = ctx.tries <= u32::from(service.retries) && has_untried_target(&service, ctx);
+    if again {
+        service.retries(reason).inc();
+    }
+    again
+}
+
+/// Says whether the other side took too long: what the client is told as 504.
+pub fn is_timeout(error: &Error) -> bool {
+    matches!(
+        error.etype(),
+        ErrorType::ConnectTimedout
+            | ErrorType::ReadTimedout
+            | ErrorType::WriteTimedout
+            | ErrorType::TLSHandshakeTimedout
+    )
+}

@@ -1,0 +1,88 @@
+//! Host, path, method, headers → Route and Service.
+
+use std::borrow::Cow;
+
+use pingora_http::RequestHeader;
+
+use super::context::Context;
+use super::path::normalize;
+use crate::model::RouteProtocol;
+use crate::snapshot::Subject;
+
+/// Why a request has no Service to go to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unrouted {
+    /// No Route matches.
+    NoRoute,
+    /// The Route has no Service.
+    NoService,
+    /// The Route is for HTTPS and the client came by plain HTTP; the status to tell it with.
+    HttpsOnly(u16),
+}
+
+/// Finds the Route and leaves it, with the path in normal form, in the context.
+///
+/// Allocates only for a host in capitals or a path out of normal form.
+pub fn find_route(request: &RequestHeader, ctx: &mut Context) -> Result<(), Unrouted> {
+    let (host, port) = host_of(request);
+    let host = match host.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        true => Cow::Owned(host.to_ascii_lowercase()),
+        false => Cow::Borrowed(host),
+    };
+    let path = normalize(request.uri.path());
+    let subject = Subject {
+        method: &request.method,
+        host: &host,
+        port: port.unwrap_or(ctx.client.server_port),
+        path: &path,
+        headers: &request.headers,
+    };
+    ctx.matched = ctx.snapshot.router.find(&subject);
+    if let Cow::Owned(path) = path {
+        ctx.normalized_path = Some(path);
+    }
+    let route = ctx.route().ok_or(Unrouted::NoRoute)?;
+    if !route.protocols.contains(&RouteProtocol::Http) {
+        return Err(Unrouted::HttpsOnly(route.https_redirect_status_code));
+    }
+    if route.service.is_none() {
+        return Err(Unrouted::NoService);
+    }
+    Ok(())
+}
+
+/// Returns the host a client asked for, without brackets and port, and the port if it named one.
+fn host_of(request: &RequestHeader) -> (&str, Option<u16>) {
+    let authority = match request.headers.get(http::header::HOST) {
+        Some(host) => host.to_str().unwrap_or_default(),
+        None => request.uri.authority().map_or("", |authority| authority.as_str()),
+    };
+    let (host, port) = match authority.rsplit_once(':') {
+        Some((host, port)) if !host.contains(':') || host.ends_with(']') => (host, port.parse().ok()),
+        _ => (authority, None),
+    };
+    let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    (bare.unwrap_or(host), port)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_lose_port_and_brackets() {
+        for (header, host, port) in [
+            ("shop.example", "shop.example", None),
+            ("shop.example:8080", "shop.example", Some(8080)),
+            ("127.0.0.1:80", "127.0.0.1", Some(80)),
+            ("[::1]:80", "::1", Some(80)),
+            ("[::1]", "::1", None),
+            ("::1", "::1", None),
+            ("", "", None),
+        ] {
+            let mut request = RequestHeader::build("GET", b"/", None).unwrap();
+            request.insert_header("Host", header).unwrap();
+            assert_eq!(host_of(&request), (host, port), "{header}");
+        }
+    }
+}

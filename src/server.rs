@@ -1,0 +1,147 @@
+//! Builds the parts, starts them in order, ends them in order. The only file that knows every part.
+//!
+//! Start: configuration compiled → names looked up (bounded) → sockets bound → workers accept →
+//! ready. Whatever goes wrong before the workers run is an error of `serin run`, and nothing has
+//! been served by then.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use log::{info, warn};
+use pingora_core::server::configuration::ServerConf;
+use pingora_core::server::{RunArgs, Server, ShutdownWatch};
+use pingora_core::services::background::{BackgroundService, background_service};
+
+use crate::admin::StatusService;
+use crate::config::reload::{RefusedError, Reload, Source, prepare};
+use crate::edge::{BindError, Listener, Worker};
+use crate::health::{Names, system_resolver};
+use crate::lifecycle::{Lifecycle, SignalWatch};
+use crate::model::Settings;
+use crate::proxy::Gateway;
+use crate::snapshot::Published;
+
+/// Idle connections to Targets that a worker keeps. Pingora's 128 are one list for all Upstreams:
+/// with more connections than that in use it thrashes and a request costs twice the CPU. The list
+/// costs nothing while it is empty.
+const UPSTREAM_POOL: usize = 8192;
+/// Beyond every Service's `retries` (at most 32767), which is what bounds a request's tries.
+const MAX_TRIES: usize = 40_000;
+/// Beyond every drain deadline: the drain ends the process itself.
+const GRACE_SECONDS: u64 = 365 * 24 * 3600;
+
+/// The proxy could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The configuration cannot be put in force.
+    #[error(transparent)]
+    Refused(#[from] RefusedError),
+    /// An address cannot be listened on.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// The system refused something else.
+    #[error("cannot start")]
+    System(#[from] std::io::Error),
+}
+
+/// Runs the proxy until it is told to stop; then the process exits.
+///
+/// # Errors
+///
+/// When it cannot be started; nothing has been served then.
+pub fn run(source: Source) -> Result<(), StartError> {
+    let names = Arc::new(Names::default());
+    let loaded_from = source.fingerprint();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let (snapshot, outcome) =
+        runtime.block_on(async { prepare(&source, &names, &system_resolver(), None).await })?;
+    drop(runtime);
+    for warning in &outcome.warnings {
+        warn!("{warning}");
+    }
+    let settings = snapshot.source.settings.clone();
+    let published = Arc::new(Published::new(snapshot));
+
+    let workers = worker_count(&settings);
+    let listeners = settings
+        .listeners
+        .iter()
+        .map(|address| Listener::bind(*address))
+        .collect::<Result<Vec<_>, _>>()?;
+    let status = settings.status.map(Listener::bind).transpose()?;
+    for listener in &listeners {
+        info!("listening on {}", listener.address());
+    }
+
+    let conf = Arc::new(pingora_conf());
+    let lifecycle = Arc::new(Lifecycle::new(workers));
+    let reload = Arc::new(Reload::new(
+        source,
+        published.clone(),
+        names.clone(),
+        outcome,
+        loaded_from,
+    ));
+    let mut server = Server::new_with_opt_and_conf(None, pingora_conf());
+    server.bootstrap();
+    let control = Control {
+        names,
+        reload: reload.clone(),
+        published: published.clone(),
+    };
+    server.add_service(background_service("control", control));
+    if let Some(socket) = status {
+        info!("status on {}", socket.address());
+        let status = StatusService::new(socket.into_std(), lifecycle.clone(), published.clone(), reload);
+        server.add_service(background_service("status", status));
+    }
+    for number in 0..workers {
+        let gateway = Gateway::new(published.clone());
+        let requests = settings.timeouts.requests_per_connection;
+        let worker = Worker::new(number, &conf, gateway, requests, &listeners, lifecycle.clone())?;
+        server.add_service(worker);
+    }
+    // The workers hold duplicates; when the last of those is closed, so is the socket.
+    drop(listeners);
+    info!("generation 1 is in force on {workers} workers");
+    server.run(RunArgs {
+        shutdown_signal: Box::new(SignalWatch { lifecycle, published }),
+    });
+    Ok(())
+}
+
+fn worker_count(settings: &Settings) -> usize {
+    settings
+        .threads
+        .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from))
+}
+
+fn pingora_conf() -> ServerConf {
+    ServerConf {
+        threads: 1,
+        upstream_keepalive_pool_size: UPSTREAM_POOL,
+        max_retries: MAX_TRIES,
+        grace_period_seconds: Some(GRACE_SECONDS),
+        ..ServerConf::default()
+    }
+}
+
+/// The control thread: what changes the configuration in force and what names resolve to.
+struct Control {
+    names: Arc<Names>,
+    reload: Arc<Reload>,
+    published: Arc<Published>,
+}
+
+#[async_trait]
+impl BackgroundService for Control {
+    async fn start(&self, shutdown: ShutdownWatch) {
+        let resolver = &system_resolver();
+        tokio::join!(
+            self.names.run(resolver, &self.published, shutdown.clone()),
+            self.reload.run(resolver, shutdown),
+        );
+    }
+}

@@ -1,0 +1,168 @@
+//! Model → snapshot.
+//!
+//! Pure but for the metrics' registry: what names resolve to and the secret are handed in. An
+//! Upstream that is unchanged since the previous snapshot is taken over as it is.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use super::{
+    Route, Router, Service, ServiceMetrics, Settings, Snapshot, Upstream, UpstreamKey, peer_options,
+};
+use crate::access_log::AccessLog;
+use crate::model::{self, Algorithm, Configuration, Secret, Target, TargetHost, Weight};
+
+/// What a build needs beside the model.
+pub struct Builder<'a> {
+    /// Snapshot in force, whose unchanged parts are kept.
+    pub previous: Option<&'a Snapshot>,
+    /// Keys the rings whose input clients choose.
+    pub secret: Option<&'a Secret>,
+    /// Where access log lines go.
+    pub access_log: Option<AccessLog>,
+    /// What a name resolves to just now; empty when that is not known.
+    pub addresses: &'a dyn Fn(&str) -> Vec<IpAddr>,
+}
+
+impl Builder<'_> {
+    /// Compiles a configuration under a number.
+    pub fn build(self, source: Configuration, generation: u64) -> Snapshot {
+        let mut upstreams = Upstreams::new(&self);
+        let named: HashMap<&str, &model::Upstream> = source
+            .upstreams
+            .iter()
+            .map(|upstream| (&*upstream.name, upstream))
+            .collect();
+        for upstream in &source.upstreams {
+            upstreams.get(UpstreamKey::Named(upstream.name.clone()), || upstream.clone());
+        }
+        let services: HashMap<Uuid, Option<Arc<Service>>> = source
+            .services
+            .iter()
+            .map(|service| {
+                let compiled = service.enabled.then(|| {
+                    let upstream = match named.get(&*service.host) {
+                        Some(upstream) => {
+                            upstreams.get(UpstreamKey::Named(upstream.name.clone()), || (*upstream).clone())
+                        }
+                        None => {
+                            let host = TargetHost::parse(&service.host);
+                            upstreams.get(UpstreamKey::Direct(host.clone(), service.port), || {
+                                direct_upstream(host, service.port)
+                            })
+                        }
+                    };
+                    Arc::new(Service {
+                        label: service.label().to_owned(),
+                        upstream,
+                        path: service.path.clone().unwrap_or_else(|| "/".to_owned()),
+                        retries: service.retries,
+                        peer_options: peer_options(service),
+                        metrics: ServiceMetrics::default(),
+                    })
+                });
+                (service.id, compiled)
+            })
+            .collect();
+        // The Routes of a disabled Service leave the table; a Route without a Service stays, for 503.
+        let (in_table, routes): (Vec<&model::Route>, Vec<Route>) = source
+            .routes
+            .iter()
+            .filter_map(|route| match route.service {
+                None => Some((route, compile_route(route, None))),
+                Some(id) => {
+                    let service = services.get(&id)?.clone()?;
+                    Some((route, compile_route(route, Some(service))))
+                }
+            })
+            .unzip();
+        Snapshot {
+            generation,
+            settings: Arc::new(Settings {
+                limits: source.settings.limits.clone(),
+                timeouts: source.settings.timeouts.clone(),
+                trusted_ips: source.settings.trusted_ips.clone(),
+                access_log: self.access_log.clone(),
+            }),
+            router: Router::build(in_table),
+            routes,
+            upstreams: upstreams.built.into_values().collect(),
+            source,
+        }
+    }
+}
+
+/// The Upstreams of the snapshot being built, each compiled or taken over once.
+struct Upstreams<'a> {
+    builder: &'a Builder<'a>,
+    previous: HashMap<&'a UpstreamKey, &'a Arc<Upstream>>,
+    built: HashMap<UpstreamKey, Arc<Upstream>>,
+}
+
+impl<'a> Upstreams<'a> {
+    fn new(builder: &'a Builder<'a>) -> Self {
+        let previous = builder.previous.map_or(&[][..], |snapshot| &snapshot.upstreams);
+        Self {
+            builder,
+            previous: previous
+                .iter()
+                .map(|upstream| (&upstream.key, upstream))
+                .collect(),
+            built: HashMap::new(),
+        }
+    }
+
+    fn get(&mut self, key: UpstreamKey, source: impl FnOnce() -> model::Upstream) -> Arc<Upstream> {
+        if let Some(upstream) = self.built.get(&key) {
+            return upstream.clone();
+        }
+        let source = source();
+        let Builder {
+            secret, addresses, ..
+        } = *self.builder;
+        let previous = self.previous.get(&key).copied();
+        let upstream = match previous {
+            Some(previous) if previous.is_built_from(&source, secret) => previous.clone(),
+            _ => {
+                let previous = previous.map(|upstream| &**upstream);
+                Arc::new(Upstream::build(key.clone(), source, secret, previous, addresses))
+            }
+        };
+        self.built.insert(key, upstream.clone());
+        upstream
+    }
+}
+
+/// A Service whose host names no Upstream is dialled directly: an Upstream of one Target.
+fn direct_upstream(host: TargetHost, port: u16) -> model::Upstream {
+    let target = Target {
+        id: Uuid::nil(),
+        host,
+        port,
+        weight: Weight::default(),
+    };
+    model::Upstream {
+        id: Uuid::nil(),
+        name: target.label(),
+        algorithm: Algorithm::RoundRobin,
+        host_header: None,
+        targets: vec![target],
+    }
+}
+
+fn compile_route(route: &model::Route, service: Option<Arc<Service>>) -> Route {
+    Route {
+        label: route.label(),
+        service,
+        protocols: route.protocols.clone(),
+        https_redirect_status_code: route.https_redirect_status_code,
+        paths: route.paths.clone(),
+        strip_path: route.strip_path,
+        preserve_host: route.preserve_host,
+        path_handling: route.path_handling,
+        requests: Default::default(),
+    }
+}
