@@ -15,7 +15,7 @@ use pingora_core::services::background::{BackgroundService, background_service};
 use crate::admin::StatusService;
 use crate::config::reload::{RefusedError, Reload, Source, prepare};
 use crate::edge::{BindError, Listener, Worker};
-use crate::health::{Names, system_resolver};
+use crate::health::{Observed, dns, system_resolver};
 use crate::lifecycle::{Lifecycle, SignalWatch};
 use crate::model::Settings;
 use crate::proxy::Gateway;
@@ -50,13 +50,13 @@ pub enum StartError {
 ///
 /// When it cannot be started; nothing has been served then.
 pub fn run(source: Source) -> Result<(), StartError> {
-    let names = Arc::new(Names::default());
+    let observed = Arc::new(Observed::default());
     let loaded_from = source.fingerprint();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
     let (snapshot, outcome) =
-        runtime.block_on(async { prepare(&source, &names, &system_resolver(), None).await })?;
+        runtime.block_on(async { prepare(&source, &observed, &system_resolver(), None).await })?;
     drop(runtime);
     for warning in &outcome.warnings {
         warn!("{warning}");
@@ -80,14 +80,14 @@ pub fn run(source: Source) -> Result<(), StartError> {
     let reload = Arc::new(Reload::new(
         source,
         published.clone(),
-        names.clone(),
+        observed.clone(),
         outcome,
         loaded_from,
     ));
     let mut server = Server::new_with_opt_and_conf(None, pingora_conf());
     server.bootstrap();
     let control = Control {
-        names,
+        observed,
         reload: reload.clone(),
         published: published.clone(),
     };
@@ -130,7 +130,7 @@ fn pingora_conf() -> ServerConf {
 
 /// The control thread: what changes the configuration in force and what names resolve to.
 struct Control {
-    names: Arc<Names>,
+    observed: Arc<Observed>,
     reload: Arc<Reload>,
     published: Arc<Published>,
 }
@@ -140,7 +140,7 @@ impl BackgroundService for Control {
     async fn start(&self, shutdown: ShutdownWatch) {
         let resolver = &system_resolver();
         tokio::join!(
-            self.names.run(resolver, &self.published, shutdown.clone()),
+            dns::run(&self.observed, resolver, &self.published, shutdown.clone()),
             self.reload.run(resolver, shutdown),
         );
     }

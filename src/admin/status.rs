@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use crate::config::reload::Reload;
 use crate::lifecycle::{Lifecycle, Phase};
 use crate::metrics::metrics;
-use crate::snapshot::Published;
+use crate::snapshot::{Published, Snapshot};
 
 /// Serves the status address.
 pub struct StatusService {
@@ -76,9 +76,36 @@ impl BackgroundService for StatusService {
     }
 }
 
-async fn show_metrics() -> Response {
+async fn show_metrics(State(shown): State<Arc<Shown>>) -> Response {
+    read_targets(&shown.published.current());
     let content_type = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
     (content_type, metrics().render()).into_response()
+}
+
+/// Reads the state of every Target into its gauges. On scrape, so that requests touch no gauge and
+/// Targets that are gone leave no series behind. Two scrapes cannot meet here: there is one thread,
+/// and nothing awaits.
+fn read_targets(snapshot: &Snapshot) {
+    let (in_flight, eligible) = (&metrics().target_in_flight, &metrics().target_eligible);
+    in_flight.reset();
+    eligible.reset();
+    for upstream in &snapshot.upstreams {
+        let name = upstream.label();
+        for target in upstream.targets() {
+            let label = target.label();
+            in_flight.with_label_values(&[name, &label]).set(0);
+            eligible.with_label_values(&[name, &label]).set(0);
+        }
+        for endpoint in &upstream.endpoints().list {
+            let labels = [name, &endpoint.label];
+            in_flight
+                .with_label_values(&labels)
+                .add(i64::from(endpoint.state.in_flight()));
+            if endpoint.is_eligible {
+                eligible.with_label_values(&labels).set(1);
+            }
+        }
+    }
 }
 
 async fn show_live() -> Response {

@@ -22,7 +22,7 @@ use tokio::sync::mpsc;
 use super::{Loaded, Overrides, load, secret};
 use crate::access_log::AccessLog;
 use crate::clock;
-use crate::health::Names;
+use crate::health::Observed;
 use crate::metrics::metrics;
 use crate::model::Settings;
 use crate::snapshot::{Builder, Published, Snapshot};
@@ -102,7 +102,7 @@ pub struct Outcome {
 pub struct Reload {
     source: Source,
     published: Arc<Published>,
-    names: Arc<Names>,
+    observed: Arc<Observed>,
     outcome: Mutex<Outcome>,
     /// Settings the process was started with: what a change is compared with that needs a restart.
     started_with: Settings,
@@ -117,17 +117,17 @@ pub struct Reload {
 /// When the configuration cannot be put in force; nothing has changed then.
 pub async fn prepare(
     source: &Source,
-    names: &Names,
+    observed: &Observed,
     resolver: &TokioResolver,
     previous: Option<&Snapshot>,
 ) -> Result<(Snapshot, Outcome), RefusedError> {
     let loaded = load(&source.paths, &source.overrides).map_err(RefusedError::Problems)?;
-    compile(loaded, names, resolver, previous).await
+    compile(loaded, observed, resolver, previous).await
 }
 
 async fn compile(
     loaded: Loaded,
-    names: &Names,
+    observed: &Observed,
     resolver: &TokioResolver,
     previous: Option<&Snapshot>,
 ) -> Result<(Snapshot, Outcome), RefusedError> {
@@ -148,14 +148,15 @@ async fn compile(
             })
         }
     };
-    names
+    observed
+        .names
         .learn(resolver, configuration.host_names().map(str::to_owned))
         .await;
     let builder = Builder {
         previous,
         secret: secret.as_ref(),
         access_log,
-        addresses: &|name| names.addresses(name),
+        observed,
     };
     let generation = previous.map_or(1, |snapshot| snapshot.generation + 1);
     let outcome = Outcome {
@@ -173,7 +174,7 @@ impl Reload {
     pub fn new(
         source: Source,
         published: Arc<Published>,
-        names: Arc<Names>,
+        observed: Arc<Observed>,
         first: Outcome,
         loaded_from: Fingerprint,
     ) -> Self {
@@ -181,7 +182,7 @@ impl Reload {
         Self {
             source,
             published,
-            names,
+            observed,
             outcome: Mutex::new(first),
             started_with,
             loaded_from,
@@ -234,7 +235,7 @@ impl Reload {
                 self.end("unchanged", Ok(None));
                 return;
             }
-            Ok(loaded) => compile(loaded, &self.names, resolver, Some(&previous)).await,
+            Ok(loaded) => compile(loaded, &self.observed, resolver, Some(&previous)).await,
             Err(report) => Err(RefusedError::Problems(report)),
         };
         match outcome {

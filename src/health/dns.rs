@@ -17,9 +17,10 @@ use pingora_core::server::ShutdownWatch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use super::Observed;
 use crate::clock;
 use crate::metrics::metrics;
-use crate::snapshot::{Published, Upstream};
+use crate::snapshot::Published;
 
 /// Shortest time an answer is used, whatever its time to live: bounds the look-ups of a name
 /// that is served with a time to live of 0.
@@ -61,6 +62,43 @@ pub fn system_resolver() -> TokioResolver {
         .expect("a resolver without TLS has nothing to fail on")
 }
 
+/// Keeps the names of the snapshot in force up to date until shutdown.
+pub async fn run(
+    observed: &Observed,
+    resolver: &TokioResolver,
+    published: &Published,
+    mut shutdown: ShutdownWatch,
+) {
+    let names = &observed.names;
+    let mut generation = published.watch();
+    loop {
+        let snapshot = published.current();
+        let in_use: HashSet<String> = snapshot
+            .upstreams
+            .iter()
+            .flat_map(|upstream| upstream.names())
+            .map(str::to_owned)
+            .collect();
+        let changed = names
+            .look_up(resolver, names.due(in_use, clock::monotonic()))
+            .await;
+        // The snapshot may have been replaced meanwhile; what is in force is what must be right.
+        for upstream in &published.current().upstreams {
+            if upstream.names().any(|name| changed.contains(name)) {
+                upstream.refresh(observed);
+            }
+        }
+        let pause = names
+            .next_due()
+            .map_or(MAX_TTL, |due| due.saturating_duration_since(clock::monotonic()));
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            changed = generation.changed() => if changed.is_err() { return },
+            _ = shutdown.changed() => return,
+        }
+    }
+}
+
 impl Names {
     /// Returns what a name resolves to just now; empty when that is not known.
     pub fn addresses(&self, name: &str) -> Vec<IpAddr> {
@@ -85,46 +123,19 @@ impl Names {
         }
     }
 
-    /// Keeps the names of the snapshot in force up to date until shutdown.
-    pub async fn run(&self, resolver: &TokioResolver, published: &Published, mut shutdown: ShutdownWatch) {
-        let mut generation = published.watch();
-        loop {
-            let snapshot = published.current();
-            let in_use: HashSet<String> = snapshot
-                .upstreams
-                .iter()
-                .flat_map(|upstream| upstream.names())
-                .map(str::to_owned)
-                .collect();
-            self.lock().retain(|name, _| in_use.contains(name));
-            let now = clock::monotonic();
-            let due = {
-                let known = self.lock();
-                in_use
-                    .into_iter()
-                    .filter(|name| known.get(name).is_none_or(|k| k.due <= now))
-                    .collect()
-            };
-            let changed = self.look_up(resolver, due).await;
-            // The snapshot may have been replaced meanwhile; what is in force is what must be right.
-            for upstream in &published.current().upstreams {
-                if upstream.names().any(|name| changed.contains(name)) {
-                    self.refresh(upstream);
-                }
-            }
-            let next = self.lock().values().map(|known| known.due).min();
-            let pause = next.map_or(MAX_TTL, |due| due.saturating_duration_since(clock::monotonic()));
-            tokio::select! {
-                () = tokio::time::sleep(pause) => {}
-                changed = generation.changed() => if changed.is_err() { return },
-                _ = shutdown.changed() => return,
-            }
-        }
+    /// Forgets names that are not in use and returns those of the others that are due.
+    fn due(&self, in_use: HashSet<String>, now: Instant) -> HashSet<String> {
+        let mut known = self.lock();
+        known.retain(|name, _| in_use.contains(name));
+        in_use
+            .into_iter()
+            .filter(|name| known.get(name).is_none_or(|known| known.due <= now))
+            .collect()
     }
 
-    /// Compiles the addresses of an Upstream anew.
-    pub fn refresh(&self, upstream: &Upstream) {
-        upstream.refresh(&|name| self.addresses(name));
+    /// Returns when the next look-up is due.
+    fn next_due(&self) -> Option<Instant> {
+        self.lock().values().map(|known| known.due).min()
     }
 
     /// Looks names up and returns those whose addresses changed.

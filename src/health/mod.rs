@@ -1,5 +1,16 @@
-//! Which Targets may be chosen; outlives snapshots.
+//! Which Targets may be chosen, and what else is known of them; outlives snapshots.
 
-mod dns;
+pub mod dns;
+mod state;
 
 pub use dns::{Names, system_resolver};
+pub use state::{Registry, TargetState, UpstreamState};
+
+/// What was observed of Upstreams and names: handed to every build of a snapshot.
+#[derive(Debug, Default)]
+pub struct Observed {
+    /// What names resolve to.
+    pub names: Names,
+    /// Positions, loads and health, by Upstream and address.
+    pub registry: Registry,
+}

@@ -21,6 +21,15 @@ pub struct Upstream {
     pub targets: Vec<Target>,
 }
 
+/// Identity of an Upstream across generations.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum UpstreamKey {
+    /// A declared Upstream, by name.
+    Named(String),
+    /// A Service's own host and port, dialled directly.
+    Direct(TargetHost, u16),
+}
+
 /// How a Target is chosen.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Algorithm {

@@ -66,17 +66,17 @@ pub struct Client {
     pub server_port: u16,
 }
 
-/// A Target that was chosen, counted in its gauge until this is dropped.
+/// A Target that was chosen, counted as serving the request until this is dropped.
 pub struct Chosen {
     endpoints: Arc<Endpoints>,
     index: Index,
 }
 
 impl Chosen {
-    /// Counts a try into the Target's gauge.
+    /// Counts a request in.
     pub fn new(endpoints: Arc<Endpoints>, index: Index) -> Self {
         let chosen = Self { endpoints, index };
-        chosen.endpoint().in_flight().inc();
+        chosen.endpoint().state.begin();
         chosen
     }
 
@@ -88,7 +88,7 @@ impl Chosen {
 
 impl Drop for Chosen {
     fn drop(&mut self) {
-        self.endpoint().in_flight().dec();
+        self.endpoint().state.end();
     }
 }
 

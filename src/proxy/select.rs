@@ -13,7 +13,7 @@ use crate::snapshot::Service;
 /// A further try draws by weight among those not tried yet, on a counter of its own, or walks on
 /// along the ring. Says `false` when nothing is left.
 pub fn choose_target(service: &Service, request: &RequestHeader, ctx: &mut Context) -> bool {
-    // The gauge of the failed try goes down before the next one goes up.
+    // The failed try is counted out before the next one is counted in.
     ctx.chosen = None;
     let upstream = &service.upstream;
     let endpoints = upstream.endpoints();
@@ -24,9 +24,13 @@ pub fn choose_target(service: &Service, request: &RequestHeader, ctx: &mut Conte
     });
     let is_tried = |index: usize| ctx.tried.contains(&endpoints.list[index].address);
     let index = match (&endpoints.ring, key, &endpoints.weighted) {
-        (Some(ring), Some(key), _) => ring.pick(&key, |index| !is_tried(index)),
-        (_, _, Some(weighted)) if ctx.tried.is_empty() => Some(weighted.pick(upstream.next_position())),
-        (_, _, Some(weighted)) => weighted.pick_excluding(upstream.next_retry_position(), is_tried),
+        (Some(ring), Some(key), _) => ring.pick(&key, |index| {
+            endpoints.list[index].is_eligible && !is_tried(index)
+        }),
+        (_, _, Some(weighted)) if ctx.tried.is_empty() => {
+            Some(weighted.pick(upstream.state().next_position()))
+        }
+        (_, _, Some(weighted)) => weighted.pick_excluding(upstream.state().next_retry_position(), is_tried),
         (_, _, None) => None,
     };
     let Some(index) = index else { return false };

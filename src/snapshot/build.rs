@@ -4,16 +4,14 @@
 //! Upstream that is unchanged since the previous snapshot is taken over as it is.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use uuid::Uuid;
 
-use super::{
-    Route, Router, Service, ServiceMetrics, Settings, Snapshot, Upstream, UpstreamKey, peer_options,
-};
+use super::{Route, Router, Service, ServiceMetrics, Settings, Snapshot, Upstream, peer_options};
 use crate::access_log::AccessLog;
-use crate::model::{self, Algorithm, Configuration, Secret, Target, TargetHost, Weight};
+use crate::health::Observed;
+use crate::model::{self, Algorithm, Configuration, Secret, Target, TargetHost, UpstreamKey, Weight};
 
 /// What a build needs beside the model.
 pub struct Builder<'a> {
@@ -23,8 +21,8 @@ pub struct Builder<'a> {
     pub secret: Option<&'a Secret>,
     /// Where access log lines go.
     pub access_log: Option<AccessLog>,
-    /// What a name resolves to just now; empty when that is not known.
-    pub addresses: &'a dyn Fn(&str) -> Vec<IpAddr>,
+    /// What was observed of Upstreams and names so far.
+    pub observed: &'a Observed,
 }
 
 impl Builder<'_> {
@@ -120,16 +118,10 @@ impl<'a> Upstreams<'a> {
             return upstream.clone();
         }
         let source = source();
-        let Builder {
-            secret, addresses, ..
-        } = *self.builder;
-        let previous = self.previous.get(&key).copied();
-        let upstream = match previous {
-            Some(previous) if previous.is_built_from(&source, secret) => previous.clone(),
-            _ => {
-                let previous = previous.map(|upstream| &**upstream);
-                Arc::new(Upstream::build(key.clone(), source, secret, previous, addresses))
-            }
+        let Builder { secret, observed, .. } = *self.builder;
+        let upstream = match self.previous.get(&key) {
+            Some(previous) if previous.is_built_from(&source, secret) => (*previous).clone(),
+            _ => Arc::new(Upstream::build(key.clone(), source, secret, observed)),
         };
         self.built.insert(key, upstream.clone());
         upstream

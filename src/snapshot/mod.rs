@@ -5,8 +5,8 @@
 //! Service, a Service its Upstream, an Upstream its Targets and the handles of their metrics.
 //!
 //! What must survive a change of configuration lives beside the snapshot and is handed to
-//! [`build`]: positions of round robins and what DNS last said ([`crate::health`]), Pingora's
-//! connection pools. An Upstream that did not change keeps its compiled parts from one snapshot
+//! [`Builder`]: positions, loads and health of Targets, what DNS last said ([`crate::health`]). So do
+//! Pingora's connection pools. An Upstream that did not change keeps its compiled parts from one snapshot
 //! to the next.
 
 mod build;
@@ -23,7 +23,7 @@ use prometheus::{Histogram, IntCounter};
 pub use build::Builder;
 pub use publish::Published;
 pub use router::{Matched, Router, Subject};
-pub use upstream::{Endpoint, Endpoints, Hashing, Upstream, UpstreamKey};
+pub use upstream::{Endpoint, Endpoints, Hashing, Upstream};
 
 use crate::access_log::AccessLog;
 use crate::metrics::{ByStatusClass, HistogramSlot, STABLE, STATUS_CLASSES, Slot, metrics};

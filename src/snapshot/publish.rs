@@ -109,22 +109,4 @@ fn forget_series(old: &Snapshot, new: &Snapshot) {
             }
         }
     }
-    let targets = |snapshot: &Snapshot| {
-        let upstreams = snapshot.upstreams.iter();
-        upstreams
-            .flat_map(|upstream| {
-                upstream
-                    .target_labels()
-                    .map(|target| (upstream.label().to_owned(), target))
-            })
-            .collect::<Vec<_>>()
-    };
-    for (upstream, target) in gone(targets(old).into_iter(), targets(new).into_iter()) {
-        let _ = metrics()
-            .target_in_flight
-            .remove_label_values(&[&*upstream, &*target]);
-        let _ = metrics()
-            .target_eligible
-            .remove_label_values(&[&*upstream, &*target]);
-    }
 }

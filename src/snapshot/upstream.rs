@@ -5,28 +5,18 @@
 //! immutable [`Endpoints`], swapped whole by the control thread; a request loads it once per try.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwap;
 use http::HeaderValue;
 use log::warn;
-use prometheus::IntGauge;
 
 use crate::balance::{Candidate, HashKey, Ring, Weighted};
-use crate::metrics::{Slot, metrics};
-use crate::model::{self, Algorithm, HashInput, Secret, Target, TargetHost};
-
-/// Identity of an Upstream across snapshots.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum UpstreamKey {
-    /// A declared Upstream, by name.
-    Named(String),
-    /// A Service's own host and port, dialled directly.
-    Direct(TargetHost, u16),
-}
+use crate::health::{Names, Observed, TargetState, UpstreamState};
+use crate::model::{self, Algorithm, HashInput, Secret, Target, TargetHost, UpstreamKey};
 
 /// A compiled Upstream.
 #[derive(Debug)]
@@ -39,11 +29,10 @@ pub struct Upstream {
     pub hashing: Option<Hashing>,
     /// Separates the pooled connections of this Upstream from those of others on the same address.
     pub group_key: u64,
-    label: String,
     source: model::Upstream,
     endpoints: ArcSwap<Endpoints>,
     is_empty: AtomicBool,
-    positions: Arc<Positions>,
+    state: Arc<UpstreamState>,
 }
 
 /// Consistent hashing, compiled.
@@ -54,14 +43,18 @@ pub struct Hashing {
     slots: u32,
 }
 
-/// The addresses behind an Upstream and the selectors over them.
-#[derive(Debug)]
+/// The addresses behind an Upstream and the selectors over them. A selector speaks of an address by
+/// its position in `list`.
+#[derive(Debug, Default)]
 pub struct Endpoints {
-    /// Addresses that may be chosen; the selectors speak of positions in this list.
+    /// Every address of a Target in rotation, eligible or not.
     pub list: Vec<Endpoint>,
-    /// Round robin over `list`; `None` when it is empty.
+    /// The eligible ones, as selectors take them.
+    pub eligible: Vec<Candidate>,
+    /// Round robin over the eligible; `None` when there is none.
     pub weighted: Option<Weighted>,
-    /// Ring over `list`, when the Upstream hashes.
+    /// Ring over the whole list, when the Upstream hashes: a Target that goes down moves no key but
+    /// its own.
     pub ring: Option<Ring>,
 }
 
@@ -74,36 +67,23 @@ pub struct Endpoint {
     pub host_header: HeaderValue,
     /// What metrics and logs call the Target.
     pub label: Arc<str>,
-    upstream: Arc<str>,
-    in_flight: Slot<IntGauge>,
-}
-
-/// Positions of the round robins. They outlive a rebuild, so that a reload does not send the next
-/// requests to the first Target again, and are shared by all workers, so that shares are exact
-/// over all of them.
-#[derive(Debug, Default)]
-struct Positions {
-    first: AtomicU64,
-    retry: AtomicU64,
+    /// May be chosen.
+    pub is_eligible: bool,
+    /// What outlives this snapshot.
+    pub state: Arc<TargetState>,
 }
 
 impl Upstream {
-    /// Compiles an Upstream. `previous` is the one of the same key in the snapshot before, whose
-    /// positions go on; `addresses` says what a name resolves to just now.
+    /// Compiles an Upstream; what was observed of it before goes on.
     pub(super) fn build(
         key: UpstreamKey,
         source: model::Upstream,
         secret: Option<&Secret>,
-        previous: Option<&Upstream>,
-        addresses: &dyn Fn(&str) -> Vec<IpAddr>,
+        observed: &Observed,
     ) -> Self {
         let hashing = match &source.algorithm {
             Algorithm::RoundRobin => None,
             Algorithm::ConsistentHashing(hashing) => Some(Hashing::build(hashing, secret)),
-        };
-        let label = match &key {
-            UpstreamKey::Named(name) => name.clone(),
-            UpstreamKey::Direct(..) => source.name.clone(),
         };
         let upstream = Self {
             host_header: source
@@ -112,16 +92,13 @@ impl Upstream {
                 .map(|host| HeaderValue::from_str(host).expect("the model holds valid hosts")),
             hashing,
             group_key: ahash::RandomState::with_seeds(1, 2, 3, 4).hash_one(&key),
-            label,
-            endpoints: ArcSwap::from_pointee(Endpoints::empty()),
+            endpoints: ArcSwap::from_pointee(Endpoints::default()),
             is_empty: AtomicBool::new(true),
-            positions: previous
-                .map(|upstream| upstream.positions.clone())
-                .unwrap_or_default(),
+            state: observed.registry.upstream(&key),
             key,
             source,
         };
-        upstream.refresh(addresses);
+        upstream.refresh(observed);
         upstream
     }
 
@@ -136,26 +113,22 @@ impl Upstream {
             }
     }
 
-    /// Compiles the addresses anew and swaps them in; for the control thread.
-    pub fn refresh(&self, addresses: &dyn Fn(&str) -> Vec<IpAddr>) {
-        let endpoints = Endpoints::build(
-            &self.label,
-            &self.source.targets,
-            self.hashing.as_ref(),
-            addresses,
-        );
-        self.is_empty.store(endpoints.list.is_empty(), Ordering::Relaxed);
+    /// Compiles the addresses anew from what was observed, and swaps them in; for the control thread.
+    pub fn refresh(&self, observed: &Observed) {
+        let endpoints = Endpoints::build(&self.source, &self.state, self.hashing.as_ref(), &observed.names);
+        self.is_empty
+            .store(endpoints.weighted.is_none(), Ordering::Relaxed);
         self.endpoints.store(Arc::new(endpoints));
     }
 
     /// Returns what metrics and logs call the Upstream.
     pub fn label(&self) -> &str {
-        &self.label
+        &self.source.name
     }
 
-    /// Returns the labels of all Targets, those out of rotation included.
-    pub fn target_labels(&self) -> impl Iterator<Item = String> {
-        self.source.targets.iter().map(Target::label)
+    /// Returns the Targets as declared, those out of rotation included.
+    pub fn targets(&self) -> &[Target] {
+        &self.source.targets
     }
 
     /// Returns the names that must be resolved for this Upstream.
@@ -180,15 +153,9 @@ impl Upstream {
         self.is_empty.load(Ordering::Relaxed)
     }
 
-    /// Takes the next position of the round robin. Relaxed: positions must be distinct, not ordered.
-    pub fn next_position(&self) -> u64 {
-        self.positions.first.fetch_add(1, Ordering::Relaxed)
-    }
-
-    /// Takes the next position for retries, which have a counter of their own so that a failing
-    /// Target does not skew the shares of first picks.
-    pub fn next_retry_position(&self) -> u64 {
-        self.positions.retry.fetch_add(1, Ordering::Relaxed)
+    /// Returns what outlives this snapshot: positions of round robins, the state of each address.
+    pub fn state(&self) -> &UpstreamState {
+        &self.state
     }
 }
 
@@ -212,84 +179,66 @@ impl Hashing {
 }
 
 impl Endpoints {
-    fn empty() -> Self {
-        Self {
-            list: Vec::new(),
-            weighted: None,
-            ring: None,
-        }
-    }
-
     fn build(
-        upstream: &str,
-        targets: &[Target],
+        upstream: &model::Upstream,
+        state: &UpstreamState,
         hashing: Option<&Hashing>,
-        addresses: &dyn Fn(&str) -> Vec<IpAddr>,
+        names: &Names,
     ) -> Self {
-        let upstream: Arc<str> = upstream.into();
-        let mut list: Vec<Endpoint> = Vec::with_capacity(targets.len());
-        let mut candidates: Vec<Candidate> = Vec::with_capacity(targets.len());
-        let mut known: HashMap<SocketAddr, usize> = HashMap::with_capacity(targets.len());
-        for target in targets {
-            let label: Arc<str> = target.label().into();
-            let resolved = match (target.weight.active(), &target.host) {
-                (None, _) => Vec::new(),
-                (Some(_), TargetHost::Address(address)) => vec![*address],
-                (Some(_), TargetHost::Name(name)) => addresses(name),
+        let mut list: Vec<Endpoint> = Vec::with_capacity(upstream.targets.len());
+        let mut candidates: Vec<Candidate> = Vec::with_capacity(upstream.targets.len());
+        let mut known: HashMap<SocketAddr, usize> = HashMap::with_capacity(upstream.targets.len());
+        for target in &upstream.targets {
+            let Some(weight) = target.weight.active().map(NonZeroU32::from) else {
+                continue;
             };
-            let eligible = metrics()
-                .target_eligible
-                .with_label_values(&[&*upstream, &*label]);
-            eligible.set(i64::from(!resolved.is_empty()));
-            let weight = NonZeroU32::from(target.weight.active().unwrap_or(std::num::NonZeroU16::MIN));
-            for address in resolved {
+            let label: Arc<str> = target.label().into();
+            let addresses = match &target.host {
+                TargetHost::Address(address) => vec![*address],
+                TargetHost::Name(name) => names.addresses(name),
+            };
+            for address in addresses {
                 let address = SocketAddr::new(address, target.port);
-                match known.get(&address) {
-                    Some(&at) => {
-                        candidates[at].weight = candidates[at].weight.saturating_add(weight.get());
-                    }
-                    None => {
-                        known.insert(address, list.len());
-                        candidates.push(Candidate {
-                            index: list.len(),
-                            address,
-                            weight,
-                        });
-                        list.push(Endpoint {
-                            address,
-                            host_header: host_header(target),
-                            label: label.clone(),
-                            upstream: upstream.clone(),
-                            in_flight: Slot::default(),
-                        });
-                    }
+                // Targets that resolve to one address are one for selection.
+                if let Some(&at) = known.get(&address) {
+                    candidates[at].weight = candidates[at].weight.saturating_add(weight.get());
+                    continue;
                 }
+                known.insert(address, list.len());
+                candidates.push(Candidate {
+                    index: list.len(),
+                    address,
+                    weight,
+                });
+                list.push(Endpoint {
+                    address,
+                    host_header: host_header(target),
+                    label: label.clone(),
+                    is_eligible: true,
+                    state: state.target(address),
+                });
             }
         }
         let ring = hashing.and_then(|hashing| match Ring::build(&candidates, hashing.slots) {
             Ok(ring) => Some(ring),
             Err(error) => {
-                warn!("upstream {upstream}: {error}; its requests are spread by round robin");
+                warn!(
+                    "upstream {}: {error}; its requests are spread by round robin",
+                    upstream.name
+                );
                 None
             }
         });
+        let eligible: Vec<Candidate> = candidates
+            .into_iter()
+            .filter(|candidate| list[candidate.index].is_eligible)
+            .collect();
         Self {
-            weighted: Weighted::build(&candidates),
+            weighted: Weighted::build(&eligible),
+            eligible,
             ring,
             list,
         }
-    }
-}
-
-impl Endpoint {
-    /// Returns the gauge of requests that this Target serves now.
-    pub fn in_flight(&self) -> &IntGauge {
-        let find = || {
-            metrics()
-                .target_in_flight
-                .with_label_values(&[&*self.upstream, &*self.label])
-        };
-        self.in_flight.get(find)
     }
 }
 
