@@ -27,9 +27,9 @@ const FLUSH_LIMIT: Duration = Duration::from_secs(1);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Phase {
-    /// Workers do not all accept yet.
+    /// Not every part has started.
     Starting,
-    /// Every worker accepts.
+    /// Every worker accepts, and signals are watched for.
     Ready,
     /// On the way out.
     Draining,
@@ -50,15 +50,15 @@ impl Phase {
 #[derive(Debug)]
 pub struct Lifecycle {
     phase: AtomicU8,
-    workers_missing: AtomicUsize,
+    parts_missing: AtomicUsize,
 }
 
 impl Lifecycle {
-    /// Starts; ready once `workers` have reported.
-    pub fn new(workers: usize) -> Self {
+    /// Starts; ready once so many `parts` have reported.
+    pub fn new(parts: usize) -> Self {
         Self {
             phase: AtomicU8::new(Phase::Starting as u8),
-            workers_missing: AtomicUsize::new(workers),
+            parts_missing: AtomicUsize::new(parts),
         }
     }
 
@@ -71,9 +71,9 @@ impl Lifecycle {
         }
     }
 
-    /// Reports one worker as accepting.
-    pub fn worker_started(&self) {
-        if self.workers_missing.fetch_sub(1, Ordering::Relaxed) == 1 {
+    /// Reports one part as started.
+    pub fn part_started(&self) {
+        if self.parts_missing.fetch_sub(1, Ordering::Relaxed) == 1 {
             let (starting, ready) = (Phase::Starting as u8, Phase::Ready as u8);
             // A SIGTERM during start stays in force.
             if self
@@ -111,6 +111,7 @@ impl ShutdownSignalWatch for SignalWatch {
                     return std::future::pending().await;
                 }
             };
+        self.lifecycle.part_started();
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {

@@ -9,8 +9,8 @@ use std::sync::OnceLock;
 
 use once_cell::sync::Lazy;
 use prometheus::{
-    Encoder, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
-    Opts, Registry, TextEncoder, exponential_buckets,
+    Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, Registry, TextEncoder, exponential_buckets,
 };
 
 /// The release of Pingora this is built on; every pingora crate is pinned to it.
@@ -66,6 +66,8 @@ pub struct Metrics {
     pub reloads: IntCounterVec,
     /// 1 while the source asks for something that only a restart can change.
     pub restart_required: IntGauge,
+    /// Seconds since the last good answer for a name, by `name`.
+    pub dns_age: GaugeVec,
     /// DNS look-ups by `outcome`: `ok`, `failed`.
     pub dns_lookups: IntCounterVec,
 }
@@ -170,6 +172,16 @@ impl Metrics {
                 r,
                 "serin_config_restart_required",
                 "1 while the source asks for something that only a restart can change.",
+            ),
+            dns_age: register(
+                r,
+                GaugeVec::new(
+                    Opts::new(
+                        "serin_dns_age_seconds",
+                        "Seconds since the last good answer for a name.",
+                    ),
+                    &["name"],
+                ),
             ),
             dns_lookups: counters(
                 r,

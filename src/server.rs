@@ -13,9 +13,10 @@ use pingora_core::server::{RunArgs, Server, ShutdownWatch};
 use pingora_core::services::background::{BackgroundService, background_service};
 
 use crate::admin::StatusService;
-use crate::config::reload::{RefusedError, Reload, Source, prepare};
+use crate::config::load;
+use crate::config::reload::{RefusedError, Reload, Source, compile};
 use crate::edge::{BindError, Listener, Worker};
-use crate::health::{Observed, dns, system_resolver};
+use crate::health::{Observed, dns};
 use crate::lifecycle::{Lifecycle, SignalWatch};
 use crate::model::Settings;
 use crate::proxy::Gateway;
@@ -55,8 +56,11 @@ pub fn run(source: Source) -> Result<(), StartError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let (snapshot, outcome) =
-        runtime.block_on(async { prepare(&source, &observed, &system_resolver(), None).await })?;
+    let loaded = load(&source.paths, &source.overrides).map_err(RefusedError::Problems)?;
+    let (snapshot, outcome) = runtime.block_on(async {
+        let resolver = dns::resolver(&loaded.configuration.settings.resolvers);
+        compile(loaded, &observed, &resolver, None).await
+    })?;
     drop(runtime);
     for warning in &outcome.warnings {
         warn!("{warning}");
@@ -76,7 +80,7 @@ pub fn run(source: Source) -> Result<(), StartError> {
     }
 
     let conf = Arc::new(pingora_conf());
-    let lifecycle = Arc::new(Lifecycle::new(workers));
+    let lifecycle = Arc::new(Lifecycle::new(workers + OTHER_PARTS));
     let reload = Arc::new(Reload::new(
         source,
         published.clone(),
@@ -87,14 +91,21 @@ pub fn run(source: Source) -> Result<(), StartError> {
     let mut server = Server::new_with_opt_and_conf(None, pingora_conf());
     server.bootstrap();
     let control = Control {
-        observed,
+        observed: observed.clone(),
         reload: reload.clone(),
         published: published.clone(),
+        lifecycle: lifecycle.clone(),
     };
     server.add_service(background_service("control", control));
     if let Some(socket) = status {
         info!("status on {}", socket.address());
-        let status = StatusService::new(socket.into_std(), lifecycle.clone(), published.clone(), reload);
+        let status = StatusService::new(
+            socket.into_std(),
+            lifecycle.clone(),
+            published.clone(),
+            reload,
+            observed,
+        );
         server.add_service(background_service("status", status));
     }
     for number in 0..workers {
@@ -128,20 +139,26 @@ fn pingora_conf() -> ServerConf {
     }
 }
 
+/// What must have started beside the workers before the process is ready, or it would miss a
+/// signal and die of it: the watch for changes and SIGHUP, and that for SIGTERM.
+const OTHER_PARTS: usize = 2;
+
 /// The control thread: what changes the configuration in force and what names resolve to.
 struct Control {
     observed: Arc<Observed>,
     reload: Arc<Reload>,
     published: Arc<Published>,
+    lifecycle: Arc<Lifecycle>,
 }
 
 #[async_trait]
 impl BackgroundService for Control {
     async fn start(&self, shutdown: ShutdownWatch) {
-        let resolver = &system_resolver();
+        let resolver = &dns::resolver(&self.published.current().source.settings.resolvers);
         tokio::join!(
             dns::run(&self.observed, resolver, &self.published, shutdown.clone()),
-            self.reload.run(resolver, shutdown),
+            self.reload
+                .run(resolver, shutdown, || self.lifecycle.part_started()),
         );
     }
 }

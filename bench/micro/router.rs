@@ -61,6 +61,7 @@ fn route_match(criterion: &mut Criterion) {
             port: 80,
             path,
             headers: &headers,
+            sni: None,
         };
         let cases: [(&str, fn(usize) -> String, Subject<'_>); 3] = [
             ("host", by_host, subject(host.leak(), "/")),

@@ -14,7 +14,9 @@ use pingora_core::server::ShutdownWatch;
 use pingora_core::services::background::BackgroundService;
 use serde_json::{Value, json};
 
+use crate::clock;
 use crate::config::reload::Reload;
+use crate::health::{Names, Observed};
 use crate::lifecycle::{Lifecycle, Phase};
 use crate::metrics::metrics;
 use crate::snapshot::{Published, Snapshot};
@@ -30,6 +32,7 @@ struct Shown {
     lifecycle: Arc<Lifecycle>,
     published: Arc<Published>,
     reload: Arc<Reload>,
+    observed: Arc<Observed>,
 }
 
 impl StatusService {
@@ -39,11 +42,13 @@ impl StatusService {
         lifecycle: Arc<Lifecycle>,
         published: Arc<Published>,
         reload: Arc<Reload>,
+        observed: Arc<Observed>,
     ) -> Self {
         let state = Arc::new(Shown {
             lifecycle,
             published,
             reload,
+            observed,
         });
         Self {
             socket: Mutex::new(Some(socket)),
@@ -78,6 +83,7 @@ impl BackgroundService for StatusService {
 
 async fn show_metrics(State(shown): State<Arc<Shown>>) -> Response {
     read_targets(&shown.published.current());
+    read_names(&shown.observed.names);
     let content_type = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
     (content_type, metrics().render()).into_response()
 }
@@ -105,6 +111,17 @@ fn read_targets(snapshot: &Snapshot) {
                 eligible.with_label_values(&labels).set(1);
             }
         }
+    }
+}
+
+/// Reads the age of every name's answer into its gauge, likewise.
+fn read_names(names: &Names) {
+    let now = clock::monotonic();
+    let age = &metrics().dns_age;
+    age.reset();
+    for (name, answered) in names.answered() {
+        age.with_label_values(&[&name])
+            .set(now.saturating_duration_since(answered).as_secs_f64());
     }
 }
 

@@ -14,8 +14,9 @@ use serde_json::{Map, Value};
 use super::check::Checker;
 use super::document as written;
 use super::identity::Identities;
+use super::mark::Span;
 use super::rows::Row;
-use super::schema::format::{parse_network, split_host};
+use super::schema::address::{parse_network, split_host};
 use super::schema::{target::DEFAULT_PORT, units};
 use crate::model::{
     AccessLog, AccessLogFormat, Algorithm, Configuration, HashInput, Hashing, HeaderMatch, HostPattern,
@@ -81,6 +82,11 @@ pub(crate) fn build(
                         hosts: route.hosts.iter().filter_map(|host| host_pattern(host)).collect(),
                         paths,
                         headers,
+                        snis: route
+                            .snis
+                            .iter()
+                            .map(|name| name.trim_end_matches('.').to_lowercase())
+                            .collect(),
                         strip_path: route.strip_path,
                         preserve_host: route.preserve_host,
                         regex_priority: route.regex_priority,
@@ -190,13 +196,10 @@ fn paths(paths: &[String], row: &Row<'_>, checker: &mut Checker<'_>) -> Vec<Path
             None => patterns.push(PathPattern::Prefix(path.clone())),
             Some(pattern) => match PathPattern::regex(pattern) {
                 Ok(pattern) => patterns.push(pattern),
-                Err(error) => too_large(
-                    &error,
-                    "paths",
-                    format!("{}.paths[{index}]", row.path),
-                    row,
-                    checker,
-                ),
+                Err(error) => {
+                    let span = row.item_span("paths", index);
+                    too_large(&error, span, format!("{}.paths[{index}]", row.path), checker)
+                }
             },
         }
     }
@@ -215,13 +218,10 @@ fn headers(headers: &Map<String, Value>, row: &Row<'_>, checker: &mut Checker<'_
                 None => alternatives.push(ValueMatch::Exact(value.to_lowercase())),
                 Some(pattern) => match Regex::new(pattern) {
                     Ok(regex) => alternatives.push(ValueMatch::Regex(regex)),
-                    Err(error) => too_large(
-                        &error,
-                        "headers",
-                        format!("{}.headers.{name}", row.path),
-                        row,
-                        checker,
-                    ),
+                    Err(error) => {
+                        let span = row.span_of("headers");
+                        too_large(&error, span, format!("{}.headers.{name}", row.path), checker)
+                    }
                 },
             }
         }
@@ -233,13 +233,13 @@ fn headers(headers: &Map<String, Value>, row: &Row<'_>, checker: &mut Checker<'_
     matches
 }
 
-fn too_large(error: &regex::Error, field: &str, path: String, row: &Row<'_>, checker: &mut Checker<'_>) {
+fn too_large(error: &regex::Error, span: Option<Span>, path: String, checker: &mut Checker<'_>) {
     let message = match error {
         regex::Error::CompiledTooBig(_) => "invalid regex: it is too large when compiled".to_owned(),
         error => format!("invalid regex: {error}"),
     };
     checker.error(
-        row.span_of(field),
+        span,
         path,
         message,
         Some("use smaller repetition counts".to_owned()),
@@ -311,6 +311,7 @@ fn settings(server: Map<String, Value>, checker: &mut Checker<'_>) -> Settings {
             .map(|status| status.address),
         secret: server.secret.and_then(Secret::new),
         secret_file: server.secret_file,
+        resolvers: server.dns.resolvers,
         trusted_ips: server
             .trusted_ips
             .iter()
@@ -341,5 +342,218 @@ fn settings(server: Map<String, Value>, checker: &mut Checker<'_>) -> Settings {
             pre_stop_delay: duration(&server.shutdown.pre_stop_delay, defaults.shutdown.pre_stop_delay),
             drain: duration(&server.shutdown.drain, defaults.shutdown.drain),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Overrides, load_text};
+
+    fn load(text: &str) -> Configuration {
+        let text = format!("_format_version: \"3.0\"\n{text}");
+        match load_text("f.yaml", &text, &Overrides::default()) {
+            Ok(loaded) => loaded.configuration,
+            Err(report) => panic!("{report}"),
+        }
+    }
+
+    fn check_algorithm(fields: &str, expected: Algorithm) {
+        let upstream = format!("upstreams: [{{name: a, {fields}, targets: [{{target: 'a:1'}}]}}]");
+        assert_eq!(load(&upstream).upstreams[0].algorithm, expected, "{fields}");
+    }
+
+    /// The defaults are in the table, for operators, and in the model, for programs: they must not differ.
+    #[test]
+    fn the_tables_defaults_of_the_server_are_those_of_the_model() {
+        assert_eq!(load("").settings, Settings::default());
+        let all =
+            "server: {status: null, access_log: {}, limits: null, timeouts: {}, shutdown: {drain: null}}";
+        assert_eq!(load(all).settings, Settings::default());
+    }
+
+    #[test]
+    fn every_setting_arrives() {
+        let secret = "0123456789abcdef0123456789abcdef";
+        let settings = load(&format!(
+            "server:\n  threads: 3\n  listeners: [{{address: '[::1]:0'}}, {{address: 127.0.0.1:9000}}]\n  status: false\n  \
+             secret: {secret}\n  secret_file: /tmp/s\n  trusted_ips: [10.0.0.0/8, '::1']\n  dns: {{resolvers: ['127.0.0.1:53']}}\n  access_log: {{format: combined, path: /a}}\n  \
+             limits: {{header_bytes: 1KiB, headers: 7, uri_bytes: 100, body_bytes: 2MiB}}\n  \
+             timeouts: {{body_idle: 500ms, keepalive: 1m30s, requests_per_connection: 5}}\n  \
+             shutdown: {{pre_stop_delay: 1s, drain: 0s}}"
+        ))
+        .settings;
+        let expected = Settings {
+            threads: Some(3),
+            listeners: vec!["[::1]:0".parse().unwrap(), "127.0.0.1:9000".parse().unwrap()],
+            status: None,
+            secret: Secret::new(secret),
+            secret_file: "/tmp/s".into(),
+            trusted_ips: vec!["10.0.0.0/8".parse().unwrap(), "::1/128".parse().unwrap()],
+            resolvers: vec!["127.0.0.1:53".parse().unwrap()],
+            access_log: Some(AccessLog {
+                format: AccessLogFormat::Combined,
+                path: "/a".into(),
+            }),
+            limits: Limits {
+                header_bytes: 1024,
+                headers: 7,
+                uri_bytes: 100,
+                body_bytes: Some(2 * 1024 * 1024),
+            },
+            timeouts: Timeouts {
+                body_idle: Duration::from_millis(500),
+                keepalive: Duration::from_secs(90),
+                requests_per_connection: 5,
+            },
+            shutdown: Shutdown {
+                pre_stop_delay: Duration::from_secs(1),
+                drain: Duration::ZERO,
+            },
+        };
+        assert_eq!(settings, expected);
+    }
+
+    #[test]
+    fn a_service_has_kongs_defaults_and_a_url_is_expanded() {
+        let services =
+            load("services: [{name: a, host: b}, {name: c, url: 'http://d:81/e', enabled: false}]").services;
+        let minute = Duration::from_secs(60);
+        let first = Service {
+            id: services[0].id,
+            name: Some("a".into()),
+            protocol: Protocol::Http,
+            host: "b".into(),
+            port: 80,
+            path: None,
+            retries: 5,
+            connect_timeout: minute,
+            write_timeout: minute,
+            read_timeout: minute,
+            enabled: true,
+        };
+        assert_eq!(services[0], first);
+        let second = &services[1];
+        assert_eq!(
+            (
+                second.host.as_str(),
+                second.port,
+                second.path.as_deref(),
+                second.enabled
+            ),
+            ("d", 81, Some("/e"), false)
+        );
+    }
+
+    #[test]
+    fn conditions_of_a_route_are_taken_apart() {
+        let route = &load(
+            "routes:\n- hosts: [A.example, '*.b.example:81', 'c.*', '[::1]:80']\n  paths: [/p, '~/q|/r']\n  methods: [GET]\n  \
+             headers: {X-Team: [Blue, '~*^re']}\n  protocols: [https]\n  strip_path: false\n  path_handling: v1\n  regex_priority: -1",
+        )
+        .routes[0];
+        assert_eq!(
+            route.hosts,
+            [
+                HostPattern::Exact {
+                    host: "a.example".into(),
+                    port: None
+                },
+                HostPattern::Suffix {
+                    suffix: ".b.example".into(),
+                    port: Some(81)
+                },
+                HostPattern::Prefix {
+                    prefix: "c.".into(),
+                    port: None
+                },
+                HostPattern::Exact {
+                    host: "[::1]".into(),
+                    port: Some(80)
+                },
+            ]
+        );
+        let sources: Vec<_> = route.paths.iter().map(PathPattern::source).collect();
+        assert_eq!(sources, ["/p", "~/q|/r"]);
+        let PathPattern::Regex(regex) = &route.paths[1] else {
+            panic!("a regular expression")
+        };
+        assert!(
+            regex.is_match("/rest") && !regex.is_match("/x/r"),
+            "both alternatives are anchored"
+        );
+        assert_eq!(route.headers[0].name, "x-team");
+        assert_eq!(route.headers[0].values[0], ValueMatch::Exact("blue".into()));
+        assert!(matches!(&route.headers[0].values[1], ValueMatch::Regex(regex) if regex.as_str() == "^re"));
+        assert_eq!(route.protocols, [RouteProtocol::Https]);
+        assert_eq!(
+            (route.strip_path, route.path_handling, route.regex_priority),
+            (false, PathHandling::V1, -1)
+        );
+    }
+
+    #[test]
+    fn routes_are_ordered_by_age_and_then_by_source() {
+        let routes = load(
+            "routes:\n- {name: b, paths: [/]}\n- {name: young, paths: [/], created_at: 20}\n- {name: old, paths: [/], created_at: 10}\n- {name: a, paths: [/]}",
+        )
+        .routes;
+        let names: Vec<_> = routes.iter().map(Route::label).collect();
+        assert_eq!(names, ["old", "young", "b", "a"]);
+    }
+
+    #[test]
+    fn targets_are_found_nested_and_apart() {
+        let upstreams = load(
+            "targets:\n- {upstream: a, target: '[::1]', weight: 0}\nupstreams:\n- name: a\n  targets: [{target: B.example:80}]\n",
+        )
+        .upstreams;
+        let labels: Vec<_> = upstreams[0]
+            .targets
+            .iter()
+            .map(|target| (target.label(), target.weight.get()))
+            .collect();
+        assert_eq!(
+            labels,
+            [("[::1]:8000".to_owned(), 0), ("b.example:80".to_owned(), 100)]
+        );
+    }
+
+    #[test]
+    fn hashing_takes_its_input_from_the_fields_that_belong_to_it() {
+        let hashing = |input, fallback, slots| {
+            Algorithm::ConsistentHashing(Hashing {
+                input,
+                fallback,
+                slots,
+            })
+        };
+        let header = |name: &'static str| HashInput::Header(HeaderName::from_static(name));
+        check_algorithm("slots: 20", Algorithm::RoundRobin);
+        check_algorithm("hash_on: ip", hashing(HashInput::Ip, None, 10_000));
+        check_algorithm(
+            "algorithm: consistent-hashing, hash_on: header, hash_on_header: X-A, hash_fallback: header, hash_fallback_header: X-B, slots: 20",
+            hashing(header("x-a"), Some(header("x-b")), 20),
+        );
+        let cookie = HashInput::Cookie {
+            name: "sid".into(),
+            path: "/p".into(),
+        };
+        check_algorithm(
+            "hash_on: cookie, hash_on_cookie: sid, hash_on_cookie_path: /p",
+            hashing(cookie, None, 10_000),
+        );
+        check_algorithm(
+            "hash_on: uri_capture, hash_on_uri_capture: id, hash_fallback: query_arg, hash_fallback_query_arg: q",
+            hashing(
+                HashInput::UriCapture("id".into()),
+                Some(HashInput::QueryArg("q".into())),
+                10_000,
+            ),
+        );
+        check_algorithm(
+            "hash_on: path, hash_fallback: ip",
+            hashing(HashInput::Path, Some(HashInput::Ip), 10_000),
+        );
     }
 }

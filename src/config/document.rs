@@ -37,6 +37,8 @@ pub(crate) struct Route {
     pub(crate) paths: Vec<String>,
     #[serde(default)]
     pub(crate) headers: Map<String, Value>,
+    #[serde(default)]
+    pub(crate) snis: Vec<String>,
     pub(crate) strip_path: bool,
     pub(crate) preserve_host: bool,
     pub(crate) regex_priority: i64,
@@ -79,6 +81,7 @@ pub(crate) struct Server {
     pub(crate) secret_file: PathBuf,
     pub(crate) trusted_ips: Vec<String>,
     pub(crate) access_log: Value,
+    pub(crate) dns: Dns,
     pub(crate) limits: Limits,
     pub(crate) timeouts: Timeouts,
     pub(crate) shutdown: Shutdown,
@@ -88,6 +91,12 @@ pub(crate) struct Server {
 #[derive(Debug, Deserialize)]
 pub(crate) struct Address {
     pub(crate) address: std::net::SocketAddr,
+}
+
+/// `server.dns`.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Dns {
+    pub(crate) resolvers: Vec<std::net::SocketAddr>,
 }
 
 /// `server.limits`.

@@ -13,7 +13,7 @@ use uuid::{Uuid, uuid};
 
 use super::check::Checker;
 use super::rows::Row;
-use super::schema::format::split_host;
+use super::schema::address::split_host;
 use super::schema::target::DEFAULT_PORT;
 use super::suggest::nearest;
 
@@ -199,7 +199,7 @@ impl Resolver<'_, '_> {
             Some(candidate) => format!("did you mean '{candidate}'?"),
             None if known.is_empty() => format!("there are no {entity}"),
             None => format!(
-                "{entity} there are: {}{}",
+                "known {entity}: {}{}",
                 known[..known.len().min(8)].join(", "),
                 if known.len() > 8 { ", …" } else { "" }
             ),
@@ -210,7 +210,7 @@ impl Resolver<'_, '_> {
 fn first_declared(checker: &Checker<'_>, row: &Row<'_>, field: &str) -> String {
     let place = row.span_of(field).and_then(|span| checker.sources.place(span));
     format!(
-        "first declared at {}: rename or remove one",
+        "first declared at {}; rename or remove one",
         place.map_or_else(|| row.path.clone(), |place| place.to_string())
     )
 }

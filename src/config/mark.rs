@@ -4,7 +4,7 @@
 //! stood is a [`Mark`] of the same shape. A body has no marks, and everything here is optional: a value
 //! without one is reported by its path alone.
 
-use super::problem::{Place, Position, Problem, Severity};
+use super::problem::{Place, Position, Problem, Severity, shorten};
 use super::source::Source;
 
 /// A stretch of one line of one source.
@@ -45,10 +45,21 @@ impl Span {
 pub(crate) struct Mark {
     /// The value; of a mapping its first key, of a list its first item.
     pub(crate) span: Span,
-    /// Says that the value was made by substituting `${…}`, so that the line does not show it.
-    pub(crate) is_substituted: bool,
+    /// How the value came to be.
+    pub(crate) origin: Origin,
     /// The values in it.
     pub(crate) inside: Inside,
+}
+
+/// How a value came to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// It is what the line shows.
+    Written,
+    /// It was made by substituting `${…}`, so the line does not show it.
+    Substituted,
+    /// It could not be made, which has been reported; nothing more is to be said about it.
+    Unknown,
 }
 
 /// Marks of the values in a value, in the order of the values.
@@ -67,7 +78,7 @@ impl Mark {
     pub(crate) fn at(span: Span) -> Self {
         Self {
             span,
-            is_substituted: false,
+            origin: Origin::Written,
             inside: Inside::Nothing,
         }
     }
@@ -108,7 +119,7 @@ impl Sources {
             Some((span, source)) => source.problem(span.position(), span.width as usize, message),
             None => Problem::about("configuration", message),
         };
-        problem.path = path;
+        problem.path = shorten(path);
         problem.severity = Severity::Error;
         problem
     }

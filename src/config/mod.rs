@@ -8,6 +8,7 @@
 //! Left to others: what the configuration means for requests (`snapshot`), and when to load again
 //! (`reload`).
 
+mod at;
 mod build;
 pub(crate) mod check;
 mod document;
@@ -35,7 +36,8 @@ pub use self::problem::{
 };
 pub use self::schema::json::json_schema;
 
-use self::check::{At, Checker, Path as DocumentPath};
+use self::at::{At, Path};
+use self::check::Checker;
 use self::identity::Identities;
 use self::mark::{Inside, Mark, Sources, Span};
 use self::rows::{Row, Rows};
@@ -138,7 +140,7 @@ fn check_server(value: &Value, mark: &Mark, checker: &mut Checker<'_>) -> Option
     let at = At {
         value,
         mark: Some(mark),
-        path: DocumentPath::ROOT.key("server"),
+        path: Path::ROOT.key("server"),
     };
     checker
         .record(&schema::server::SERVER, at)
@@ -199,4 +201,287 @@ fn sort(problems: &mut [Problem], sources: &Sources) {
         let file = order.get(problem.place.file.as_str()).copied();
         (file.is_none(), file, problem.place.position)
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const WHOLE: &str = r#"_format_version: "3.0"
+server:
+  threads: 2
+  listeners: [{address: "127.0.0.1:0"}]
+  limits: {header_bytes: 32KiB}
+services:
+- name: shop
+  url: http://shop/api
+  tags: [a, b]
+  routes:
+  - name: shop
+    hosts: ["*.shop.example"]
+    paths: [/cart, "~/item/(?<id>\\d+)"]
+    headers: {x-team: [blue]}
+- &base
+  name: cart
+  host: ${CART_HOST:-cart}
+  port: ${CART_PORT:-8080}
+upstreams:
+- name: shop
+  hash_on: header
+  hash_on_header: x-user
+  healthchecks: {active: {healthy: {interval: 5}}}
+  targets:
+  - {target: "shop-v1:80", weight: 99}
+  - target: "[::1]:80"
+    weight: 1
+routes:
+- {service: cart, methods: [GET]}
+- {service: cart, methods: [GET]}
+"#;
+
+    fn load_with(text: &str, overrides: &Overrides) -> Result<Loaded, Report> {
+        load_text("f.yaml", text, overrides)
+    }
+
+    fn check(text: &str) -> Configuration {
+        match load_with(text, &Overrides::default()) {
+            Ok(loaded) => loaded.configuration,
+            Err(report) => panic!("{report}"),
+        }
+    }
+
+    #[test]
+    fn a_whole_file_loads_and_means_the_same_each_time() {
+        let configuration = check(WHOLE);
+        assert_eq!(
+            (
+                configuration.services.len(),
+                configuration.routes.len(),
+                configuration.upstreams.len()
+            ),
+            (2, 3, 1)
+        );
+        assert_eq!(configuration.services[1].port, 8080);
+        assert_eq!(
+            configuration.routes[0].service,
+            Some(configuration.services[0].id)
+        );
+        assert_eq!(check(WHOLE), configuration);
+    }
+
+    /// Such a dump writes out every default, nulls included.
+    #[test]
+    fn a_dump_made_by_deck_is_accepted_without_a_word() {
+        let loaded = load_with(include_str!("../../tests/data/deck.yaml"), &Overrides::default()).unwrap();
+        assert_eq!(loaded.warnings, []);
+    }
+
+    #[test]
+    fn ids_stay_when_other_things_change() {
+        let before = check(WHOLE);
+        let after = check(
+            &WHOLE
+                .replace("name: cart\n", "retries: 1\n  name: cart\n")
+                .replace("weight: 99", "weight: 50"),
+        );
+        let ids = |configuration: &Configuration| -> Vec<uuid::Uuid> {
+            let services = configuration.services.iter().map(|service| service.id);
+            let routes = configuration.routes.iter().map(|route| route.id);
+            let targets = configuration
+                .upstreams
+                .iter()
+                .flat_map(|upstream| upstream.targets.iter().map(|target| target.id));
+            services.chain(routes).chain(targets).collect()
+        };
+        assert_eq!(ids(&before), ids(&after));
+        let mut unique = ids(&before);
+        unique.sort();
+        unique.dedup();
+        assert_eq!(
+            unique.len(),
+            ids(&before).len(),
+            "two equal routes without a name have two ids"
+        );
+    }
+
+    #[test]
+    fn settings_of_flags_and_environment_reach_the_model() {
+        let overrides = Overrides {
+            set: vec!["server.threads=7".into()],
+            environment: [
+                ("SERIN_SERVER_THREADS", "5"),
+                ("SERIN_SERVER_STATUS", "false"),
+                ("CART_PORT", "81"),
+            ]
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .into(),
+        };
+        let configuration = load_with(WHOLE, &overrides).unwrap().configuration;
+        assert_eq!(
+            (configuration.settings.threads, configuration.settings.status),
+            (Some(7), None)
+        );
+        assert_eq!(configuration.services[1].port, 81);
+    }
+
+    #[test]
+    fn files_are_merged_and_hashed() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name);
+        std::fs::write(
+            path("a.yaml"),
+            "_format_version: \"3.0\"\nservices: [{name: a, host: a}]",
+        )
+        .unwrap();
+        std::fs::write(path("b.yaml"), "routes: [{service: a, paths: [/]}]").unwrap();
+        let paths = [directory.path().to_owned()];
+        let loaded = load(&paths, &Overrides::default()).unwrap();
+        assert_eq!(
+            loaded.configuration.routes[0].service,
+            Some(loaded.configuration.services[0].id)
+        );
+        assert_eq!(loaded.files, [path("a.yaml"), path("b.yaml")]);
+        assert_eq!(loaded.hash, content_hash(&paths));
+        std::fs::write(path("b.yaml"), "routes: [{service: a, paths: [/b]}]").unwrap();
+        assert_ne!(loaded.hash, content_hash(&paths));
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_read_makes_no_reference_dangle() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("a.yaml");
+        std::fs::write(
+            &file,
+            "_format_version: \"3.0\"\nroutes: [{service: elsewhere, paths: [/]}]",
+        )
+        .unwrap();
+        let report = load(
+            &[file, directory.path().join("missing.yaml")],
+            &Overrides::default(),
+        )
+        .unwrap_err();
+        let messages: Vec<_> = report
+            .problems
+            .iter()
+            .map(|problem| problem.message.as_str())
+            .collect();
+        assert_eq!(messages, ["no such file or directory"]);
+    }
+
+    #[test]
+    fn millions_of_mistakes_are_a_thousand_problems() {
+        let text = format!(
+            "_format_version: \"3.0\"\nservices: [{}]",
+            "{x: 1},".repeat(20_000)
+        );
+        let report = load_with(&text, &Overrides::default()).unwrap_err();
+        assert_eq!(report.problems.len(), 1001);
+        assert!(
+            report
+                .problems
+                .iter()
+                .any(|problem| problem.message == "39000 more like these are not shown")
+        );
+    }
+
+    #[test]
+    fn thousands_of_warnings_refuse_nothing() {
+        let upstreams: String = (0..1500).map(|n| format!("{{name: u{n}}},")).collect();
+        let loaded = load_with(
+            &format!("_format_version: \"3.0\"\nupstreams: [{upstreams}]"),
+            &Overrides::default(),
+        )
+        .unwrap();
+        assert_eq!(
+            (loaded.configuration.upstreams.len(), loaded.warnings.len()),
+            (1500, 1001)
+        );
+    }
+
+    /// A document of one long text and many aliases of it is small in values and enormous in bytes.
+    #[test]
+    fn aliases_of_a_long_text_are_bounded_too() {
+        let text = format!(
+            "_format_version: \"3.0\"\n_comment: &a {}\n_ignore: [{}]",
+            "x".repeat(1 << 20),
+            "*a,".repeat(5000)
+        );
+        let report = load_with(&text, &Overrides::default()).unwrap_err();
+        assert_eq!(
+            report.problems[0].message,
+            "aliases expand to more than 100000 values"
+        );
+    }
+
+    #[test]
+    fn a_secret_is_in_no_message() {
+        for secret in ["hunter2", "[hunter2]", "{a: hunter2}"] {
+            let overrides = Overrides {
+                set: vec![],
+                environment: [("S".to_owned(), "hunter2".to_owned())].into(),
+            };
+            for text in [secret, "${S}", "\"${S}\""] {
+                let text = format!("_format_version: \"3.0\"\nserver:\n  secret: {text}\n");
+                let report = load_with(&text, &overrides).unwrap_err().to_string();
+                assert!(!report.contains("hunter2"), "{report}");
+            }
+        }
+        let overrides = Overrides {
+            set: vec!["server.secret=hunter2".into()],
+            ..Overrides::default()
+        };
+        let report = load_with(WHOLE, &overrides).unwrap_err().to_string();
+        assert!(
+            report.contains("length must be at least 32") && !report.contains("hunter2"),
+            "{report}"
+        );
+    }
+
+    /// Takes minutes if any step is quadratic; without one, well under a second when optimised.
+    #[test]
+    fn ten_thousand_services_and_routes_load() {
+        let mut text = String::from("_format_version: \"3.0\"\nservices:\n");
+        for n in 0..10_000 {
+            text.push_str(&format!("- name: service-{n}\n  host: upstream-{n}\n"));
+        }
+        text.push_str("routes:\n");
+        for n in 0..10_000 {
+            text.push_str(&format!(
+                "- name: route-{n}\n  service: service-{n}\n  paths: [\"/path/{n}\"]\n"
+            ));
+        }
+        assert_eq!(check(&text).routes.len(), 10_000);
+    }
+
+    fn never_panics(text: &str) {
+        if let Err(report) = load_with(text, &Overrides::default()) {
+            assert!(report.error_count() > 0, "{text:?}");
+            let _ = (report.to_string(), report.to_json());
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(400))]
+
+        #[test]
+        fn any_text_is_a_configuration_or_a_report(text in "\\PC{0,80}") {
+            never_panics(&text);
+        }
+
+        #[test]
+        fn any_text_of_yamls_own_characters_is_too(text in "[ \n\t:\\-\\[\\]{}&*!|>'\"%@`#,?a<~$0-9\u{feff}\u{85}]{0,60}") {
+            never_panics(&text);
+        }
+
+        #[test]
+        fn a_file_with_a_mistake_is_too(
+            at in 0..WHOLE.len(),
+            length in 0_usize..20,
+            insert in "[ \n\t:\\-\\[\\]{}&*!|>'\"%@#,?a<~$0-9]{0,5}",
+        ) {
+            let end = (at + length).min(WHOLE.len());
+            never_panics(&format!("{}{insert}{}", &WHOLE[..at], &WHOLE[end..]));
+        }
+    }
 }

@@ -16,6 +16,8 @@ use super::suggest::nearest;
 use super::yaml;
 
 const PREFIX: &str = "SERIN_SERVER_";
+/// Bytes of a value that is shown with its name.
+const LONGEST_SHOWN: usize = 60;
 
 /// What is laid over the files, and the variables that `${NAME}` in them refers to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -44,72 +46,60 @@ impl Overrides {
         problems: &mut Vec<Problem>,
     ) {
         let settings = Setting::all();
-        for (name, text) in self
+        // Their order in the environment, parents before what is in them, is that of their names.
+        let variables = self
             .environment
             .range(PREFIX.to_owned()..)
-            .take_while(|(name, _)| name.starts_with(PREFIX))
-        {
+            .take_while(|(name, _)| name.starts_with(PREFIX));
+        let mut found: Vec<(&Setting, &str, String)> = Vec::new();
+        for (name, text) in variables {
             match settings.iter().find(|setting| setting.variable == *name) {
                 // A variable that is set to nothing counts as not set, as in most programs in containers.
                 Some(_) if text.is_empty() => {}
-                Some(setting) => self.lay(
-                    setting,
-                    format!("environment {name}"),
-                    text,
-                    server,
-                    mark,
-                    sources,
-                    problems,
-                ),
+                Some(setting) => found.push((setting, text, format!("environment {name}"))),
                 None => problems.push(unknown_variable(name, &settings)),
             }
         }
         for flag in &self.set {
-            let (name, text) = flag.split_once('=').unwrap_or((flag, ""));
-            let label = format!("--set {name}");
-            if !flag.contains('=') {
-                problems.push(
-                    Problem::about(label, "no value given").with_hint(format!("write --set {name}=VALUE")),
-                );
+            let label = |name: &str| format!("--set {name}");
+            let Some((name, text)) = flag.split_once('=') else {
+                let hint = format!("write --set {flag}=VALUE");
+                problems.push(Problem::about(label(flag), "no value given").with_hint(hint));
                 continue;
-            }
+            };
             match settings.iter().find(|setting| setting.path == name) {
-                Some(setting) => self.lay(setting, label, text, server, mark, sources, problems),
-                None => problems.push(unknown_flag(label, name, &settings)),
+                Some(setting) => found.push((setting, text, label(name))),
+                None => problems.push(unknown_flag(label(name), name, &settings)),
             }
+        }
+        for (setting, text, label) in found {
+            let index = sources.0.len();
+            let source = Source::setting(setting.show(label, text), text);
+            if let Some((value, value_mark)) = self.read(setting, &source, index, problems) {
+                let steps: Vec<&str> = setting.path.split('.').skip(1).collect();
+                put(server, mark, &steps, value, value_mark);
+            }
+            sources.0.push(source);
         }
     }
 
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "one step of `apply`, which owns all of these"
-    )]
-    fn lay(
+    /// Reads the text of a setting; `None` when it is no YAML, which has been reported.
+    fn read(
         &self,
         setting: &Setting,
-        label: String,
-        text: &str,
-        server: &mut Value,
-        mark: &mut Mark,
-        sources: &mut Sources,
+        source: &Source,
+        index: usize,
         problems: &mut Vec<Problem>,
-    ) {
-        let index = sources.0.len();
-        let source = Source::setting(label, text);
-        let span = Span::start_of(index);
-        let parsed = if text.is_empty() {
-            Some((Value::Null, Mark::at(span)))
-        } else if setting.is_text {
-            Some((Value::String(text.to_owned()), Mark::at(span)))
-        } else {
-            yaml::parse(&source, index, &self.environment, problems)
-                .map(|document| (document.value, document.mark))
-        };
-        sources.0.push(source);
-        if let Some((value, value_mark)) = parsed {
-            let steps: Vec<&str> = setting.path.split('.').skip(1).collect();
-            put(server, mark, &steps, value, value_mark);
+    ) -> Option<(Value, Mark)> {
+        let mark = Mark::at(Span::start_of(index));
+        if source.text.is_empty() {
+            return Some((Value::Null, mark));
         }
+        if setting.is_text {
+            return Some((Value::String(source.text.clone()), mark));
+        }
+        let document = yaml::parse(source, index, &self.environment, problems)?;
+        Some((document.value, document.mark))
     }
 }
 
@@ -148,7 +138,9 @@ struct Setting {
     path: String,
     /// `SERIN_SERVER_STATUS_ADDRESS`.
     variable: String,
+    /// Its value is taken as it stands, not as YAML.
     is_text: bool,
+    is_secret: bool,
 }
 
 impl Setting {
@@ -166,11 +158,22 @@ impl Setting {
             if let Some(inner) = field.kind.fields() {
                 Self::add(&path, inner, settings);
             }
+            let is_text = field.kind.is_text() || matches!(field.kind, Kind::Size { .. });
             settings.push(Self {
                 path,
                 variable,
-                is_text: field.kind.is_text() || matches!(field.kind, Kind::Size { .. }),
+                is_text,
+                is_secret: field.is_secret,
             });
+        }
+    }
+
+    /// Returns a flag or variable with its value, where that may be shown and is short: there is no line to show.
+    fn show(&self, label: String, text: &str) -> String {
+        if self.is_secret || text.len() > LONGEST_SHOWN {
+            label
+        } else {
+            format!("{label}={text}")
         }
     }
 }

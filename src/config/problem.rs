@@ -12,6 +12,14 @@ use serde_json::{Value, json};
 /// Characters of a source line that an excerpt shows at most; a longer line is cut around the caret.
 const EXCERPT_CHARACTERS: usize = 120;
 
+/// Column behind which no excerpt is shown.
+const FURTHEST_EXCERPT: usize = 10_000;
+/// Problems of one severity that are kept at most. Nobody reads more, and a large file of another kind
+/// would make millions.
+pub(crate) const MAX_PROBLEMS: usize = 1000;
+/// Bytes of a message, a path or a hint that are kept: each may quote a value, which may be as long as a file.
+const LONGEST_TEXT: usize = 600;
+
 /// Whether a problem keeps the configuration from being used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
@@ -61,26 +69,30 @@ pub struct Excerpt {
 }
 
 impl Excerpt {
-    /// Takes `width` characters from `position` out of `text`, the whole line; cuts a long line.
-    pub(crate) fn new(text: &str, position: Position, width: usize) -> Self {
-        let characters: Vec<char> = text
-            .chars()
-            .map(|c| if c.is_control() { ' ' } else { c })
-            .collect();
-        let start = (position.column - 1).min(characters.len());
-        let width = width.clamp(1, (characters.len() - start).max(1));
-        let first = if characters.len() <= EXCERPT_CHARACTERS {
-            0
-        } else {
-            start.saturating_sub(EXCERPT_CHARACTERS / 2)
-        };
-        let shown: String = characters.iter().skip(first).take(EXCERPT_CHARACTERS).collect();
-        Self {
-            line: position.line,
-            text: shown.trim_end().to_owned(),
-            indent: start - first,
-            width: width.min(EXCERPT_CHARACTERS - (start - first)),
+    /// Takes `width` characters from `position` out of `text`, the whole line; cuts a long line, and gives
+    /// up on one that goes on for ever: to count its characters for every problem would take for ever too.
+    pub(crate) fn new(text: &str, position: Position, width: usize) -> Option<Self> {
+        let start = position.column - 1;
+        if start > FURTHEST_EXCERPT {
+            return None;
         }
+        let is_long = text.chars().nth(EXCERPT_CHARACTERS).is_some();
+        let first = if is_long {
+            start.saturating_sub(EXCERPT_CHARACTERS / 2)
+        } else {
+            0
+        };
+        let shown = text.chars().skip(first).take(EXCERPT_CHARACTERS);
+        let shown: Vec<char> = shown.map(|c| if c.is_control() { ' ' } else { c }).collect();
+        let indent = (start - first).min(shown.len());
+        let width = width.clamp(1, (shown.len() - indent).max(1));
+        let text = shown.into_iter().collect::<String>().trim_end().to_owned();
+        Some(Self {
+            line: position.line,
+            text,
+            indent,
+            width,
+        })
     }
 }
 
@@ -135,7 +147,7 @@ impl Problem {
 
     /// Adds a way out.
     pub(crate) fn with_hint(mut self, hint: impl Into<String>) -> Self {
-        self.hint = Some(hint.into());
+        self.hint = Some(shorten(hint.into()));
         self
     }
 
@@ -165,8 +177,8 @@ impl Display for Problem {
             f.write_str("warning: ")?;
         }
         // `--set server.threads` has said the path already.
-        if !self.path.is_empty() && !(self.place.position.is_none() && self.place.file.ends_with(&self.path))
-        {
+        let is_said = self.place.position.is_none() && self.place.file.contains(&self.path);
+        if !self.path.is_empty() && !is_said {
             write_printable(f, &self.path)?;
             f.write_str(": ")?;
         }
@@ -236,6 +248,19 @@ pub fn problems_to_json(problems: &[Problem]) -> Value {
     })
 }
 
+/// Cuts a text that quotes a very long value.
+pub(crate) fn shorten(mut text: String) -> String {
+    if text.len() > LONGEST_TEXT {
+        let end = (0..=LONGEST_TEXT)
+            .rev()
+            .find(|end| text.is_char_boundary(*end))
+            .unwrap_or(0);
+        text.truncate(end);
+        text.push('…');
+    }
+    text
+}
+
 /// Returns a number with its noun, in the plural where there is not exactly one.
 pub(crate) fn count(number: usize, noun: &str) -> String {
     format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
@@ -268,7 +293,7 @@ mod tests {
             path: "upstreams[0].targets[1].weight".into(),
             message: "value should be between 0 and 65535".into(),
             hint: Some("0 takes the target out of rotation; 65535 is the largest".into()),
-            excerpt: Some(Excerpt::new("      weight: 70000", position, 5)),
+            excerpt: Excerpt::new("      weight: 70000", position, 5),
         }
     }
 
@@ -283,7 +308,9 @@ mod tests {
     #[test]
     fn a_long_line_is_cut_around_the_caret() {
         let line = format!("{}here{}", "x".repeat(500), "y".repeat(500));
-        let excerpt = Excerpt::new(&line, Position { line: 1, column: 501 }, 4).to_string();
+        let excerpt = Excerpt::new(&line, Position { line: 1, column: 501 }, 4)
+            .unwrap()
+            .to_string();
         let [text, caret] = excerpt.lines().collect::<Vec<_>>()[..] else {
             panic!("two lines: {excerpt}")
         };
@@ -301,7 +328,9 @@ mod tests {
 
     #[test]
     fn an_excerpt_past_the_end_of_its_line_still_has_a_caret() {
-        let excerpt = Excerpt::new("ab", Position { line: 1, column: 9 }, 3).to_string();
+        let excerpt = Excerpt::new("ab", Position { line: 1, column: 9 }, 3)
+            .unwrap()
+            .to_string();
         assert_eq!(excerpt, "    1 | ab\n      |   ^");
     }
 

@@ -22,7 +22,7 @@ use tokio::sync::mpsc;
 use super::{Loaded, Overrides, load, secret};
 use crate::access_log::AccessLog;
 use crate::clock;
-use crate::health::Observed;
+use crate::health::{Observed, dns};
 use crate::metrics::metrics;
 use crate::model::Settings;
 use crate::snapshot::{Builder, Published, Snapshot};
@@ -110,22 +110,12 @@ pub struct Reload {
     loaded_from: Fingerprint,
 }
 
-/// Loads the source and compiles it: the whole way of a change but its last step.
+/// Compiles what was loaded: the rest of the way of a change but its last step.
 ///
 /// # Errors
 ///
 /// When the configuration cannot be put in force; nothing has changed then.
-pub async fn prepare(
-    source: &Source,
-    observed: &Observed,
-    resolver: &TokioResolver,
-    previous: Option<&Snapshot>,
-) -> Result<(Snapshot, Outcome), RefusedError> {
-    let loaded = load(&source.paths, &source.overrides).map_err(RefusedError::Problems)?;
-    compile(loaded, observed, resolver, previous).await
-}
-
-async fn compile(
+pub async fn compile(
     loaded: Loaded,
     observed: &Observed,
     resolver: &TokioResolver,
@@ -148,10 +138,12 @@ async fn compile(
             })
         }
     };
-    observed
-        .names
-        .learn(resolver, configuration.host_names().map(str::to_owned))
-        .await;
+    dns::learn(
+        &observed.names,
+        resolver,
+        configuration.host_names().map(str::to_owned),
+    )
+    .await;
     let builder = Builder {
         previous,
         secret: secret.as_ref(),
@@ -195,7 +187,9 @@ impl Reload {
     }
 
     /// Reloads on every change of the source and on SIGHUP until shutdown.
-    pub async fn run(&self, resolver: &TokioResolver, mut shutdown: ShutdownWatch) {
+    ///
+    /// Calls `watching` as soon as neither a change nor a signal can be missed.
+    pub async fn run(&self, resolver: &TokioResolver, mut shutdown: ShutdownWatch, watching: impl FnOnce()) {
         let (tell, mut changes) = mpsc::channel(1);
         let _watcher = self.watch_folders(tell);
         let Ok(mut hangup) =
@@ -203,9 +197,17 @@ impl Reload {
         else {
             return;
         };
+        watching();
         let mut seen = self.loaded_from.clone();
+        let mut is_asked_for = false;
         loop {
-            let is_asked_for = tokio::select! {
+            // First of all for a change since the source was read, of which no event told.
+            let now = self.source.fingerprint();
+            if is_asked_for || now != seen {
+                seen = now;
+                self.reload(resolver).await;
+            }
+            is_asked_for = tokio::select! {
                 _ = hangup.recv() => true,
                 Some(()) = changes.recv() => {
                     let quiet = async { while tokio::time::timeout(QUIET, changes.recv()).await.is_ok() {} };
@@ -215,11 +217,6 @@ impl Reload {
                 () = tokio::time::sleep(POLL) => false,
                 _ = shutdown.changed() => return,
             };
-            let now = self.source.fingerprint();
-            if is_asked_for || now != seen {
-                seen = now;
-                self.reload(resolver).await;
-            }
         }
     }
 
@@ -276,6 +273,7 @@ impl Reload {
             ("threads", settings.threads != started.threads),
             ("listeners", settings.listeners != started.listeners),
             ("status", settings.status != started.status),
+            ("dns", settings.resolvers != started.resolvers),
         ]
         .into_iter()
         .filter_map(|(name, is_changed)| is_changed.then_some(name))

@@ -6,7 +6,8 @@
 
 use serde_json::{Map, Value};
 
-use super::check::{At, Checker, Path};
+use super::at::{At, Path, entry};
+use super::check::Checker;
 use super::mark::{Mark, Span};
 use super::schema::{Child, ENTITIES, Entity, KONG_ONLY, TOP_LEVEL};
 use super::suggest::nearest;
@@ -37,9 +38,16 @@ impl Row<'_> {
         self.written.get(name).and_then(Value::as_str)
     }
 
+    /// Returns the place of an item of a field's list, or that of the row.
+    pub(crate) fn item_span(&self, name: &str, index: usize) -> Option<Span> {
+        let list = entry(self.written, self.mark, name).map(|(_, mark)| mark);
+        list.map(|list| list.item(index).unwrap_or(list).span)
+            .or(self.span_of(name))
+    }
+
     /// Returns the place of a field's value, or that of the row.
     pub(crate) fn span_of(&self, name: &str) -> Option<Span> {
-        super::check::entry(self.written, self.mark, name)
+        entry(self.written, self.mark, name)
             .map(|(_, mark)| mark.span)
             .or(self.mark.map(|mark| mark.span))
     }
@@ -193,7 +201,7 @@ impl<'a> Rows<'a> {
             });
             for child in entity.children {
                 if let Some(value) = written.get(child.entity.name) {
-                    let mark = super::check::entry(written, mark, child.entity.name)
+                    let mark = entry(written, mark, child.entity.name)
                         .map(|(_, mark)| mark)
                         .or(mark);
                     self.list(

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use siphasher::sip::SipHasher13;
 
-use super::problem::{Excerpt, Place, Position, Problem, Severity};
+use super::problem::{Excerpt, Place, Position, Problem, Severity, shorten};
 
 /// Largest file that is read. 10,000 routes with their services are about 2 MiB; a file eight times
 /// that size is a mistake, such as a log or a disk image named by accident.
@@ -77,7 +77,7 @@ impl Source {
             severity: Severity::Error,
             place: self.place(position),
             path: String::new(),
-            message: message.into(),
+            message: shorten(message.into()),
             hint: None,
             excerpt: self.excerpt(position, width),
         }
@@ -85,7 +85,7 @@ impl Source {
 
     /// Returns the line of a position with carets under it.
     pub(crate) fn excerpt(&self, position: Position, width: usize) -> Option<Excerpt> {
-        (!self.lines.is_empty()).then(|| Excerpt::new(self.line(position.line), position, width))
+        Excerpt::new(self.line(position.line), position, width).filter(|_| !self.lines.is_empty())
     }
 }
 
@@ -125,7 +125,7 @@ pub(crate) fn read(paths: &[PathBuf], problems: &mut Vec<Problem>) -> Files {
                     )),
                 }
             }
-            Err(problem) => problems.push(problem),
+            Err(problem) => problems.push(*problem),
         }
     }
     files.hash = hasher.finish();
@@ -179,19 +179,19 @@ fn list_directory(directory: &Path) -> std::io::Result<Vec<PathBuf>> {
 }
 
 /// Reads one file, but never more than one byte past the limit, so that a device cannot fill memory.
-fn read_file(path: &Path) -> Result<Vec<u8>, Problem> {
-    let file = File::open(path).map_err(|error| unreadable(path, &error))?;
+fn read_file(path: &Path) -> Result<Vec<u8>, Box<Problem>> {
+    let refuse = |error: std::io::Error| Box::new(unreadable(path, &error));
     let mut bytes = Vec::new();
+    let file = File::open(path).map_err(refuse)?;
     file.take(MAX_FILE_BYTES + 1)
         .read_to_end(&mut bytes)
-        .map_err(|error| unreadable(path, &error))?;
+        .map_err(refuse)?;
     if bytes.len() as u64 > MAX_FILE_BYTES {
-        let mebibytes = MAX_FILE_BYTES / (1024 * 1024);
-        return Err(Problem::about(
-            path.display().to_string(),
-            format!("file is larger than {mebibytes} MiB"),
-        )
-        .with_hint("split it: a directory of files is merged"));
+        let message = format!("file is larger than {} MiB", MAX_FILE_BYTES / (1024 * 1024));
+        let problem = Problem::about(path.display().to_string(), message);
+        return Err(Box::new(
+            problem.with_hint("split it: a directory of files is merged"),
+        ));
     }
     Ok(bytes)
 }

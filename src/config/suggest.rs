@@ -23,14 +23,6 @@ pub(crate) fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) 
         .map(|(_, candidate)| candidate)
 }
 
-/// Returns a question after the nearest known name, or else the list of all.
-pub(crate) fn did_you_mean(name: &str, known: &[&str], list: &str) -> String {
-    match nearest(name, known.iter().copied()) {
-        Some(candidate) => format!("did you mean '{candidate}'?"),
-        None => format!("{list}: {}", known.join(", ")),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

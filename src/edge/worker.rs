@@ -41,7 +41,8 @@ impl Worker {
         lifecycle: Arc<Lifecycle>,
     ) -> Result<Self, BindError> {
         let mut options = HttpServerOptions::default();
-        options.keepalive_request_limit = Some(requests_per_connection);
+        // Pingora counts how often a connection may serve again.
+        options.keepalive_request_limit = Some(requests_per_connection.saturating_sub(1));
         let mut proxy = http_proxy(conf, gateway);
         proxy.server_options = Some(options);
         let mut service = listening::Service::new(format!("worker {number}"), Edge::new(proxy));
@@ -66,7 +67,7 @@ impl Service for Worker {
         shutdown: ShutdownWatch,
         listeners_per_fd: usize,
     ) {
-        self.lifecycle.worker_started();
+        self.lifecycle.part_started();
         self.service
             .start_service(Some(self.sockets.clone()), shutdown, listeners_per_fd)
             .await;

@@ -1,65 +1,97 @@
-//! Names → addresses, off the request path.
+//! Looking names up, off the request path.
 //!
-//! The control thread looks every name in use up when it first occurs and again when the answer's
-//! time to live is over. The last good answer stays in force while a name cannot be resolved; a
-//! name that never could leaves its Target out of the pool. A request only ever reads addresses.
+//! The control thread looks every name in use up when it first occurs and again when its answer's
+//! time to live is over, each name on its own: one that times out delays no other. As in Kong, SRV
+//! records come before addresses, and bring their own ports and weights.
 
-use std::collections::{HashMap, HashSet};
-use std::net::IpAddr;
-use std::sync::{Mutex, PoisonError};
+use std::collections::HashSet;
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use hickory_resolver::TokioResolver;
-use hickory_resolver::config::ResolverConfig;
+use hickory_resolver::config::{
+    ConnectionConfig, LookupIpStrategy, NameServerConfig, ProtocolConfig, ResolverConfig,
+};
+use hickory_resolver::lookup_ip::LookupIp;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
-use log::{info, warn};
+use hickory_resolver::proto::rr::RData;
+use log::warn;
 use pingora_core::server::ShutdownWatch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::Observed;
+use super::names::{Answer, Resolved};
+use super::{Names, Observed};
 use crate::clock;
-use crate::metrics::metrics;
 use crate::snapshot::Published;
 
-/// Shortest time an answer is used, whatever its time to live: bounds the look-ups of a name
-/// that is served with a time to live of 0.
-const MIN_TTL: Duration = Duration::from_secs(1);
-/// Longest time an answer is used, so that a change is seen within the hour in any case.
-const MAX_TTL: Duration = Duration::from_secs(3600);
-/// Time after which a failed look-up is tried again.
-const RETRY_AFTER: Duration = Duration::from_secs(5);
 /// How long start and reload wait for names they have not seen before.
 const FIRST_LOOKUP: Duration = Duration::from_secs(3);
+/// How long a name server may take, and how often it is asked again.
+const SERVER_TIMEOUT: Duration = Duration::from_secs(1);
+const ATTEMPTS: usize = 2;
+/// How long SRV records are waited for beside an answer that holds addresses: some name servers
+/// never answer for types they do not know.
+const SRV_TIMEOUT: Duration = Duration::from_secs(2);
 /// Look-ups under way at once.
 const CONCURRENCY: usize = 64;
+/// Where there is nothing to look up, the next look at what is in use.
+const IDLE: Duration = Duration::from_secs(3600);
 
-/// What names resolve to.
-#[derive(Debug, Default)]
-pub struct Names {
-    known: Mutex<HashMap<String, Known>>,
-}
-
-#[derive(Debug, Clone)]
-struct Known {
-    /// Last good answer, sorted; empty when there never was one.
-    addresses: Vec<IpAddr>,
-    due: Instant,
-}
-
-/// Returns a resolver on the name servers of this host (`/etc/resolv.conf`, `/etc/hosts`); with
-/// `/etc/hosts` alone where there are none, as in an empty container.
+/// Returns a resolver on the given name servers, or where none are given on those of this host
+/// (`/etc/resolv.conf`); `/etc/hosts` comes first, and stands alone where there are no name servers,
+/// as in an empty container.
 ///
 /// It belongs to the runtime that it is made in.
-pub fn system_resolver() -> TokioResolver {
-    let builder = TokioResolver::builder_tokio().unwrap_or_else(|error| {
-        warn!("no name servers: {error}; only /etc/hosts is asked");
-        let nobody = ResolverConfig::from_parts(None, Vec::new(), Vec::new());
-        TokioResolver::builder_with_config(nobody, TokioRuntimeProvider::default())
-    });
+pub fn resolver(name_servers: &[SocketAddr]) -> TokioResolver {
+    let on = |servers| {
+        let config = ResolverConfig::from_parts(None, Vec::new(), servers);
+        TokioResolver::builder_with_config(config, TokioRuntimeProvider::default())
+    };
+    let mut builder = match name_servers {
+        [] => TokioResolver::builder_tokio().unwrap_or_else(|error| {
+            warn!("no name servers: {error}; only /etc/hosts is asked");
+            on(Vec::new())
+        }),
+        servers => on(servers.iter().map(|address| name_server(*address)).collect()),
+    };
+    let options = builder.options_mut();
+    options.timeout = SERVER_TIMEOUT;
+    options.attempts = ATTEMPTS;
+    options.ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
+    // Answers are kept by `Names` for as long as they may be; a second cache would only add to that.
+    options.cache_size = 0;
     builder
         .build()
         .expect("a resolver without TLS has nothing to fail on")
+}
+
+fn name_server(address: SocketAddr) -> NameServerConfig {
+    let connection = |protocol| {
+        let mut connection = ConnectionConfig::new(protocol);
+        connection.port = address.port();
+        connection
+    };
+    let connections = vec![connection(ProtocolConfig::Udp), connection(ProtocolConfig::Tcp)];
+    NameServerConfig::new(address.ip(), true, connections)
+}
+
+/// Looks up the names that were never asked for, and returns when all have answered or
+/// [`FIRST_LOOKUP`] is over.
+pub async fn learn(names: &Names, resolver: &TokioResolver, wanted: impl IntoIterator<Item = String>) {
+    let wanted: HashSet<String> = wanted.into_iter().filter(|name| !names.knows(name)).collect();
+    let mut waiting = wanted.into_iter();
+    let mut lookups = Lookups::new(resolver);
+    let all = async {
+        loop {
+            lookups.start(&mut waiting);
+            let Some((name, outcome)) = lookups.next().await else {
+                return;
+            };
+            names.take(&name, outcome, clock::monotonic());
+        }
+    };
+    let _ = timeout(FIRST_LOOKUP, all).await;
 }
 
 /// Keeps the names of the snapshot in force up to date until shutdown.
@@ -69,29 +101,22 @@ pub async fn run(
     published: &Published,
     mut shutdown: ShutdownWatch,
 ) {
-    let names = &observed.names;
     let mut generation = published.watch();
+    let mut lookups = Lookups::new(resolver);
     loop {
         let snapshot = published.current();
-        let in_use: HashSet<String> = snapshot
-            .upstreams
-            .iter()
-            .flat_map(|upstream| upstream.names())
-            .map(str::to_owned)
-            .collect();
-        let changed = names
-            .look_up(resolver, names.due(in_use, clock::monotonic()))
-            .await;
-        // The snapshot may have been replaced meanwhile; what is in force is what must be right.
-        for upstream in &published.current().upstreams {
-            if upstream.names().any(|name| changed.contains(name)) {
-                upstream.refresh(observed);
-            }
-        }
-        let pause = names
-            .next_due()
-            .map_or(MAX_TTL, |due| due.saturating_duration_since(clock::monotonic()));
+        let names = snapshot.upstreams.iter().flat_map(|upstream| upstream.names());
+        let in_use: HashSet<String> = names.map(str::to_owned).collect();
+        let now = clock::monotonic();
+        let (due, next) = observed.names.due(&in_use, now);
+        lookups.start(&mut due.into_iter());
+        let pause = next.map_or(IDLE, |due| due.saturating_duration_since(now));
         tokio::select! {
+            Some((name, outcome)) = lookups.next() => {
+                if observed.names.take(&name, outcome, clock::monotonic()) {
+                    refresh(observed, &published.current().upstreams, &name);
+                }
+            }
             () = tokio::time::sleep(pause) => {}
             changed = generation.changed() => if changed.is_err() { return },
             _ = shutdown.changed() => return,
@@ -99,131 +124,121 @@ pub async fn run(
     }
 }
 
-impl Names {
-    /// Returns what a name resolves to just now; empty when that is not known.
-    pub fn addresses(&self, name: &str) -> Vec<IpAddr> {
-        self.lock()
-            .get(name)
-            .map(|known| known.addresses.clone())
-            .unwrap_or_default()
+fn refresh(observed: &Observed, upstreams: &[std::sync::Arc<crate::snapshot::Upstream>], changed: &str) {
+    for upstream in upstreams {
+        if upstream.names().any(|name| name == changed) {
+            upstream.refresh(observed);
+        }
     }
+}
 
-    /// Looks up the names that were never asked for, and returns when all have answered or
-    /// [`FIRST_LOOKUP`] is over.
-    pub async fn learn(&self, resolver: &TokioResolver, names: impl IntoIterator<Item = String>) {
-        let unknown: HashSet<String> = {
-            let known = self.lock();
-            names
-                .into_iter()
-                .filter(|name| !known.contains_key(name))
-                .collect()
-        };
-        if !unknown.is_empty() {
-            let _ = timeout(FIRST_LOOKUP, self.look_up(resolver, unknown)).await;
+/// Look-ups under way, never two of one name.
+struct Lookups {
+    resolver: TokioResolver,
+    names: HashSet<String>,
+    tasks: JoinSet<(String, Result<Answer, String>)>,
+}
+
+impl Lookups {
+    fn new(resolver: &TokioResolver) -> Self {
+        Self {
+            resolver: resolver.clone(),
+            names: HashSet::new(),
+            tasks: JoinSet::new(),
         }
     }
 
-    /// Forgets names that are not in use and returns those of the others that are due.
-    fn due(&self, in_use: HashSet<String>, now: Instant) -> HashSet<String> {
-        let mut known = self.lock();
-        known.retain(|name, _| in_use.contains(name));
-        in_use
-            .into_iter()
-            .filter(|name| known.get(name).is_none_or(|known| known.due <= now))
-            .collect()
-    }
-
-    /// Returns when the next look-up is due.
-    fn next_due(&self) -> Option<Instant> {
-        self.lock().values().map(|known| known.due).min()
-    }
-
-    /// Looks names up and returns those whose addresses changed.
-    async fn look_up(&self, resolver: &TokioResolver, names: HashSet<String>) -> HashSet<String> {
-        let mut changed = HashSet::new();
-        let mut waiting = names.into_iter();
-        let mut under_way = JoinSet::new();
-        loop {
-            while under_way.len() < CONCURRENCY {
-                let Some(name) = waiting.next() else { break };
-                let resolver = resolver.clone();
-                under_way.spawn(async move {
-                    let answer = resolver.lookup_ip(fully_qualified(&name)).await;
-                    (name, answer)
+    /// Starts look-ups until the most that may be under way are.
+    fn start(&mut self, waiting: &mut dyn Iterator<Item = String>) {
+        while self.tasks.len() < CONCURRENCY {
+            let Some(name) = waiting.next() else { return };
+            if self.names.insert(name.clone()) {
+                let resolver = self.resolver.clone();
+                self.tasks.spawn(async move {
+                    let outcome = look_up(&resolver, &name).await;
+                    (name, outcome)
                 });
             }
-            let Some(done) = under_way.join_next().await else {
-                return changed;
-            };
-            let Ok((name, answer)) = done else { continue };
-            let now = clock::monotonic();
-            let answer = match answer {
-                Ok(answer) => {
-                    let mut addresses: Vec<IpAddr> = answer.iter().collect();
-                    addresses.sort_unstable();
-                    addresses.dedup();
-                    let ttl = answer
-                        .valid_until()
-                        .saturating_duration_since(now)
-                        .clamp(MIN_TTL, MAX_TTL);
-                    Ok((addresses, now + ttl))
-                }
-                Err(error) => Err(error.to_string()),
-            };
-            if self.take_answer(&name, answer, now) {
-                changed.insert(name);
-            }
         }
     }
 
-    /// Takes an answer in and says whether the addresses changed.
-    fn take_answer(&self, name: &str, answer: Result<(Vec<IpAddr>, Instant), String>, now: Instant) -> bool {
-        let mut all = self.lock();
-        let known = all.entry(name.to_owned()).or_insert(Known {
-            addresses: Vec::new(),
-            due: now,
-        });
-        match answer {
-            Ok((addresses, due)) if !addresses.is_empty() => {
-                metrics().dns_lookups.with_label_values(&["ok"]).inc();
-                known.due = due;
-                let changed = known.addresses != addresses;
-                if changed {
-                    info!("{name} resolves to {addresses:?}");
-                    known.addresses = addresses;
-                }
-                changed
-            }
-            Ok(_) => self.failed(name, "the answer holds no address", known, now),
-            Err(error) => self.failed(name, &error, known, now),
-        }
+    /// Waits for the next outcome; `None` when nothing is under way.
+    async fn next(&mut self) -> Option<(String, Result<Answer, String>)> {
+        let done = self
+            .tasks
+            .join_next()
+            .await?
+            .expect("a look-up neither panics nor is cancelled");
+        self.names.remove(&done.0);
+        Some(done)
     }
+}
 
-    fn failed(&self, name: &str, error: &str, known: &mut Known, now: Instant) -> bool {
-        metrics().dns_lookups.with_label_values(&["failed"]).inc();
-        known.due = now + RETRY_AFTER;
-        match known.addresses.is_empty() {
-            true => warn!("{name} cannot be resolved: {error}; its Target is out"),
-            false => warn!(
-                "{name} cannot be resolved: {error}; keeping {:?}",
-                known.addresses
-            ),
-        }
-        false
+/// Looks one name up: its SRV records if it has any, else its addresses.
+async fn look_up(resolver: &TokioResolver, name: &str) -> Result<Answer, String> {
+    let full = fully_qualified(name);
+    let services = timeout(SRV_TIMEOUT, look_up_services(resolver, &full));
+    let addresses = resolver.lookup_ip(full.as_str());
+    match tokio::join!(services, addresses) {
+        (Ok(Some(answer)), _) => Ok(answer),
+        (_, Ok(found)) => Ok(answer_of(&found, None, None)),
+        (_, Err(error)) => Err(error.to_string()),
     }
+}
 
-    /// No holder of this lock can panic half-way through a change, so a poisoned one is still whole.
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, Known>> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+/// Resolves the SRV records of the best priority (RFC 2782); `None` when there are none.
+async fn look_up_services(resolver: &TokioResolver, name: &str) -> Option<Answer> {
+    // A name of one label is a host of this network, not a service of a domain.
+    if !name.contains('.') {
+        return None;
     }
+    let found = resolver.srv_lookup(name).await.ok()?;
+    let records = found.answers().iter().filter_map(|record| match &record.data {
+        RData::SRV(service) => Some(service.clone()),
+        _ => None,
+    });
+    let records: Vec<_> = records.collect();
+    let best = records.iter().map(|record| record.priority).min()?;
+    let mut answer = Answer {
+        addresses: Vec::new(),
+        ttl: remaining(found.valid_until()),
+    };
+    for record in records.iter().filter(|record| record.priority == best) {
+        let Ok(found) = resolver.lookup_ip(record.target.clone()).await else {
+            continue;
+        };
+        // Weight 0 stands for "hardly ever" among services (RFC 2782), for "never" among Targets.
+        let found = answer_of(&found, Some(record.port), Some(record.weight.max(1)));
+        answer.ttl = answer.ttl.min(found.ttl);
+        answer.addresses.extend(found.addresses);
+    }
+    (!answer.addresses.is_empty()).then_some(answer)
+}
+
+fn answer_of(found: &LookupIp, port: Option<u16>, weight: Option<u16>) -> Answer {
+    let addresses = found
+        .iter()
+        .map(|address| Resolved {
+            address,
+            port,
+            weight,
+        })
+        .collect();
+    Answer {
+        addresses,
+        ttl: remaining(found.valid_until()),
+    }
+}
+
+fn remaining(until: Instant) -> Duration {
+    until.saturating_duration_since(clock::monotonic())
 }
 
 /// A dot at the end keeps a name with dots from being tried under every search domain first.
 fn fully_qualified(name: &str) -> String {
-    if name.contains('.') && !name.ends_with('.') {
-        format!("{name}.")
-    } else {
-        name.to_owned()
+    match name.contains('.') && !name.ends_with('.') {
+        true => format!("{name}."),
+        false => name.to_owned(),
     }
 }
 
@@ -231,22 +246,15 @@ fn fully_qualified(name: &str) -> String {
 mod tests {
     use super::*;
 
-    #[test]
-    fn the_last_good_answer_stays_while_a_name_cannot_be_resolved() {
-        let names = Names::default();
-        let now = clock::monotonic();
-        let address: IpAddr = "127.0.0.5".parse().unwrap();
-        assert!(names.take_answer("shop.test", Ok((vec![address], now)), now));
-        assert!(!names.take_answer("shop.test", Err("no such name".into()), now));
-        assert!(!names.take_answer("shop.test", Ok((vec![], now)), now));
-        assert_eq!(names.addresses("shop.test"), [address]);
-        assert_eq!(names.lock()["shop.test"].due, now + RETRY_AFTER);
-    }
-
     #[tokio::test]
     async fn localhost_is_known_without_a_name_server() {
         let names = Names::default();
-        names.learn(&system_resolver(), ["localhost".to_owned()]).await;
-        assert!(names.addresses("localhost").iter().any(IpAddr::is_loopback));
+        learn(&names, &resolver(&[]), ["localhost".to_owned()]).await;
+        assert!(
+            names
+                .addresses("localhost")
+                .iter()
+                .any(|found| found.address.is_loopback())
+        );
     }
 }

@@ -1,9 +1,10 @@
 //! Which Targets may be chosen, and what else is known of them; outlives snapshots.
 
 pub mod dns;
+mod names;
 mod state;
 
-pub use dns::{Names, system_resolver};
+pub use names::{Names, Resolved};
 pub use state::{Registry, TargetState, UpstreamState};
 
 /// What was observed of Upstreams and names: handed to every build of a snapshot.

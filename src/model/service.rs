@@ -70,6 +70,8 @@ pub struct Route {
     pub paths: Vec<PathPattern>,
     /// Header conditions, all of which must hold.
     pub headers: Vec<HeaderMatch>,
+    /// Server names of the TLS handshake, lower case; empty matches all, and so does plain HTTP.
+    pub snis: Vec<String>,
     /// Removes the matched part of the path before the request goes upstream; default true.
     pub strip_path: bool,
     /// Sends the client's Host on instead of the Target's; default false.

@@ -23,6 +23,8 @@ pub struct Settings {
     pub trusted_ips: Vec<IpNet>,
     /// Access log; `None` for none.
     pub access_log: Option<AccessLog>,
+    /// Name servers; none stands for those of `/etc/resolv.conf`.
+    pub resolvers: Vec<SocketAddr>,
     /// Sizes a request may have.
     pub limits: Limits,
     /// How long clients may take.
@@ -44,6 +46,7 @@ impl Default for Settings {
                 format: AccessLogFormat::Json,
                 path: PathBuf::from("/dev/stdout"),
             }),
+            resolvers: Vec::new(),
             limits: Limits::default(),
             timeouts: Timeouts::default(),
             shutdown: Shutdown::default(),

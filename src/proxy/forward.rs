@@ -136,7 +136,11 @@ fn set_forwarding_headers(
         request.insert_header(X_FORWARDED_PORT, HeaderValue::from(client.server_port))?;
     }
     if own(&X_FORWARDED_PATH) {
-        let raw = received.raw_path();
+        // Absolute in the request line, it is a path here as everywhere.
+        let raw = match received.raw_path() {
+            raw if raw.first() == Some(&b'/') => raw,
+            _ => received.uri.path().as_bytes(),
+        };
         let path = raw.split(|byte| *byte == b'?').next().unwrap_or(raw);
         request.insert_header(
             X_FORWARDED_PATH,

@@ -23,7 +23,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::StatusCode;
+use http::header::HOST;
+use http::{StatusCode, Version};
 use pingora_core::modules::http::HttpModules;
 use pingora_core::protocols::l4::socket::SocketAddr;
 use pingora_core::upstreams::peer::{HttpPeer, Scheme};
@@ -94,8 +95,11 @@ impl ProxyHttp for Gateway {
         // Pingora forgets the limit after the first request. Only where it meant to keep the
         // connection at all: an HTTP/1.0 client or a proxy that shuts down gets no keep-alive here.
         if session.get_keepalive().is_some() {
-            session.set_keepalive(Some(settings.timeouts.keepalive.as_secs()));
+            // Whole seconds, and 0 would mean for ever.
+            session.set_keepalive(Some(settings.timeouts.keepalive.as_secs().max(1)));
         }
+        // What a client sends without waiting for answers is answered in order (RFC 9112 §9.3.2).
+        session.set_pipelining_enabled(true);
         session.set_read_timeout(Some(settings.timeouts.body_idle));
         session.set_write_timeout(Some(settings.timeouts.body_idle));
         ctx.client = client::identify_client(session, &settings.trusted_ips);
@@ -260,6 +264,10 @@ impl Gateway {
     fn answer_early(&self, request: &RequestHeader, ctx: &mut Context) -> Option<Answer> {
         if let Some(answer) = limits::check_limits(request, &ctx.snapshot.settings.limits) {
             return Some(answer);
+        }
+        // RFC 9112 §3.2; that there are not two is Pingora's care.
+        if request.version == Version::HTTP_11 && !request.headers.contains_key(HOST) {
+            return Some(MALFORMED);
         }
         match route::find_route(request, ctx) {
             Ok(()) => ctx.service()?.upstream.is_empty().then_some(NO_TARGET),

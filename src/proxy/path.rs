@@ -96,7 +96,7 @@ pub fn join(handling: PathHandling, base: &str, path: &str, stripped: Option<usi
 
 /// Kong's `v0`: joined as segments, with exactly one slash between them.
 fn join_segments(base: &str, path: &str, stripped: Option<usize>) -> String {
-    let rest = &path[stripped.unwrap_or(1).min(path.len())..];
+    let rest = without_dot_segment(&path[stripped.unwrap_or(1).min(path.len())..]);
     let (stem, base_ends_in_slash) = match base.strip_suffix('/') {
         Some(stem) => (stem, true),
         None => (base, false),
@@ -113,11 +113,21 @@ fn join_segments(base: &str, path: &str, stripped: Option<usize>) -> String {
     }
 }
 
+/// Stripping can cut a segment such as `route..` down to `..`, which would lead out of the Service's
+/// path; no other segment of a path in normal form can be one of dots. It is dropped, as Kong does.
+fn without_dot_segment(rest: &str) -> &str {
+    match rest.split_once('/') {
+        Some(("." | "..", rest)) => rest,
+        None if matches!(rest, "." | "..") => "",
+        _ => rest,
+    }
+}
+
 /// Kong's `v1`: concatenated, but never with two slashes where they meet.
 fn concatenate(base: &str, path: &str, stripped: Option<usize>) -> String {
     match stripped {
         Some(bytes) => {
-            let rest = &path[bytes.min(path.len())..];
+            let rest = without_dot_segment(&path[bytes.min(path.len())..]);
             match (base.ends_with('/'), rest.strip_prefix('/')) {
                 (true, Some(rest)) => format!("{base}{rest}"),
                 _ => format!("{base}{rest}"),

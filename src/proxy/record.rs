@@ -19,11 +19,14 @@ pub fn record(session: &Session, error: Option<&Error>, ctx: &Context) {
         .response_written()
         .map_or(0, |response| response.status.as_u16());
     let took = clock::monotonic() - ctx.started;
-    if let Some(route) = ctx.route() {
-        route.requests(status_class(status)).inc();
-        if let Some(service) = &route.service {
-            service.request_duration().observe(took.as_secs_f64());
+    match ctx.route() {
+        Some(route) => {
+            route.requests(status_class(status)).inc();
+            if let Some(service) = &route.service {
+                service.request_duration().observe(took.as_secs_f64());
+            }
         }
+        None => ctx.snapshot.unrouted(status_class(status)).inc(),
     }
     if let Some(log) = &ctx.snapshot.settings.access_log {
         log.offer(match log.format {

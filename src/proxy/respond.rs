@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue, LOCATION, SERVER, SET_COOKIE, UPGRADE,
-    VIA,
+    CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HeaderName, HeaderValue, LOCATION, SERVER, SET_COOKIE,
+    TRANSFER_ENCODING, UPGRADE, VIA,
 };
-use http::{Method, StatusCode};
+use http::{HeaderMap, Method, StatusCode};
 use pingora_error::Result;
 use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
@@ -24,6 +24,9 @@ const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection")
 
 /// Adds what this hop has to say to an origin's answer, and takes out what was for this hop only.
 pub fn rewrite_response(response: &mut ResponseHeader, ctx: &mut Context) -> Result<()> {
+    for name in nominated(&response.headers) {
+        response.remove_header(&name);
+    }
     response.remove_header(&KEEP_ALIVE);
     response.remove_header(&PROXY_CONNECTION);
     response.insert_header(VIA, via(&response.headers, response.version)?)?;
@@ -42,6 +45,21 @@ pub fn rewrite_response(response: &mut ResponseHeader, ctx: &mut Context) -> Res
         add_debug_headers(response, ctx)?;
     }
     Ok(())
+}
+
+/// The fields that `Connection` names: they end at this hop (RFC 9110 §7.6.1). Those that frame the
+/// body stay, whatever an origin says.
+fn nominated(headers: &HeaderMap) -> Vec<HeaderName> {
+    let values = headers
+        .get_all(CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok());
+    values
+        .flat_map(|value| value.split(',').map(str::trim))
+        .filter(|name| !name.eq_ignore_ascii_case("close") && !name.eq_ignore_ascii_case("keep-alive"))
+        .filter_map(|name| name.parse().ok())
+        .filter(|name| *name != CONTENT_LENGTH && *name != TRANSFER_ENCODING)
+        .collect()
 }
 
 fn milliseconds(duration: Duration) -> HeaderValue {
@@ -108,11 +126,14 @@ impl Answer {
     ///
     /// When the client is gone.
     pub async fn send(self, session: &mut Session, ctx: &mut Context) -> Result<()> {
+        if self.connection == Connection::Keep {
+            drain_short_body(session).await?;
+        }
         let mut header = ResponseHeader::build(self.status, Some(8))?;
         if self.status.is_redirection() {
             header.insert_header(LOCATION, https_location(session))?;
         } else if self.status == StatusCode::UPGRADE_REQUIRED {
-            header.insert_header(CONNECTION, "Upgrade")?;
+            // Kong also sends `Connection: Upgrade`; that field is Pingora's, which writes its own.
             header.insert_header(UPGRADE, "TLS/1.2, HTTP/1.1")?;
         }
         let body = format!(
@@ -143,6 +164,26 @@ impl Answer {
         }
         Ok(())
     }
+}
+
+/// Longest body that is read and thrown away to keep a connection; a longer one costs more than a
+/// new connection does.
+const DRAINED_BYTES: u64 = 64 * 1024;
+
+/// Reads what is still to come of a short body: Pingora closes a connection that is answered before.
+/// A client that waits for `100 Continue` has not sent it and will not.
+async fn drain_short_body(session: &mut Session) -> Result<()> {
+    let headers = &session.req_header().headers;
+    let announced = headers
+        .get(CONTENT_LENGTH)
+        .and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    if announced.is_some_and(|bytes| bytes <= DRAINED_BYTES) && !headers.contains_key(EXPECT) {
+        session
+            .drain_request_body()
+            .await
+            .map_err(|error| error.into_down())?;
+    }
+    Ok(())
 }
 
 /// Where a client finds the same page over HTTPS.

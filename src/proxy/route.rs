@@ -36,6 +36,7 @@ pub fn find_route(request: &RequestHeader, ctx: &mut Context) -> Result<(), Unro
         port: port.unwrap_or(ctx.client.server_port),
         path: &path,
         headers: &request.headers,
+        sni: None,
     };
     ctx.matched = ctx.snapshot.router.find(&subject);
     if let Cow::Owned(path) = path {
@@ -51,7 +52,7 @@ pub fn find_route(request: &RequestHeader, ctx: &mut Context) -> Result<(), Unro
     Ok(())
 }
 
-/// Returns the host a client asked for, without brackets and port, and the port if it named one.
+/// Returns the host a client asked for, without the port, and the port if it named one.
 fn host_of(request: &RequestHeader) -> (&str, Option<u16>) {
     let authority = match request.headers.get(http::header::HOST) {
         Some(host) => host.to_str().unwrap_or_default(),
@@ -61,8 +62,7 @@ fn host_of(request: &RequestHeader) -> (&str, Option<u16>) {
         Some((host, port)) if !host.contains(':') || host.ends_with(']') => (host, port.parse().ok()),
         _ => (authority, None),
     };
-    let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
-    (bare.unwrap_or(host), port)
+    (host, port)
 }
 
 #[cfg(test)]
@@ -70,13 +70,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn hosts_lose_port_and_brackets() {
+    fn hosts_lose_their_port() {
         for (header, host, port) in [
             ("shop.example", "shop.example", None),
             ("shop.example:8080", "shop.example", Some(8080)),
             ("127.0.0.1:80", "127.0.0.1", Some(80)),
-            ("[::1]:80", "::1", Some(80)),
-            ("[::1]", "::1", None),
+            ("[::1]:80", "[::1]", Some(80)),
+            ("[::1]", "[::1]", None),
             ("::1", "::1", None),
             ("", "", None),
         ] {

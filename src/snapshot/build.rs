@@ -87,6 +87,7 @@ impl Builder<'_> {
             }),
             router: Router::build(in_table),
             routes,
+            unrouted: Default::default(),
             upstreams: upstreams.built.into_values().collect(),
             source,
         }

@@ -42,8 +42,19 @@ pub struct Snapshot {
     pub routes: Vec<Route>,
     /// Every Upstream in use or declared, for the control thread; requests do not come by here.
     pub upstreams: Vec<Arc<Upstream>>,
+    /// Requests that found no Route, by status class.
+    unrouted: ByStatusClass,
     /// The model this was built from: what the next build compares with.
     pub source: model::Configuration,
+}
+
+impl Snapshot {
+    /// Returns the counter of requests without a Route that were answered with `class`
+    /// (a position in [`STATUS_CLASSES`]).
+    pub fn unrouted(&self, class: usize) -> &IntCounter {
+        let labels = ["", "", STATUS_CLASSES[class]];
+        self.unrouted[class].get(|| metrics().requests.with_label_values(&labels))
+    }
 }
 
 /// Settings that apply to requests and can change live.
@@ -170,6 +181,18 @@ impl Service {
                 .with_label_values(&[&*self.label, STABLE])
         };
         self.metrics.upstream_duration.get(find)
+    }
+
+    /// Finds every handle that no request has needed so far.
+    fn find_handles(&self) {
+        for class in 0..STATUS_CLASSES.len() {
+            self.upstream_requests(class);
+        }
+        self.request_duration();
+        self.upstream_duration();
+        for reason in RetryReason::ALL {
+            self.retries(reason);
+        }
     }
 
     /// Returns the counter of retries for `reason`.

@@ -76,7 +76,19 @@ fn forget_series(old: &Snapshot, new: &Snapshot) {
             .map(|r| (service_of(r), r.label.clone()))
             .collect::<Vec<_>>()
     };
-    for (service, route) in gone(routes(old).into_iter(), routes(new).into_iter()) {
+    let gone_routes: HashSet<_> = gone(routes(old).into_iter(), routes(new).into_iter())
+        .into_iter()
+        .collect();
+    // Handles that a request under way has yet to find are found now, or it would register anew
+    // what is taken out here, and nobody would ever take that out.
+    for route in &old.routes {
+        if gone_routes.contains(&(service_of(route), route.label.clone())) {
+            for class in 0..STATUS_CLASSES.len() {
+                route.requests(class);
+            }
+        }
+    }
+    for (service, route) in gone_routes {
         for class in STATUS_CLASSES {
             let _ = metrics()
                 .requests
@@ -90,6 +102,11 @@ fn forget_series(old: &Snapshot, new: &Snapshot) {
             .collect::<HashSet<_>>()
     };
     let (old_services, new_services) = (services(old), services(new));
+    for service in old.routes.iter().filter_map(|route| route.service.as_ref()) {
+        if !new_services.contains(&(service.label.clone(), service.upstream.label().to_owned())) {
+            service.find_handles();
+        }
+    }
     for (service, upstream) in old_services.difference(&new_services) {
         for class in STATUS_CLASSES {
             let labels = [&**service, &**upstream, STABLE, class];

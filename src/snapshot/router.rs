@@ -32,6 +32,8 @@ pub struct Subject<'a> {
     pub path: &'a str,
     /// Header fields.
     pub headers: &'a HeaderMap,
+    /// Server name of the TLS handshake, lower case; `None` on plain HTTP.
+    pub sni: Option<&'a str>,
 }
 
 /// The Route of a request and how its path matched.
@@ -65,6 +67,7 @@ struct Entry {
     methods: Box<[Method]>,
     headers: Box<[HeaderMatch]>,
     hosts: Box<[HostPattern]>,
+    snis: Box<[String]>,
 }
 
 /// The entries of one host by the literal bytes their path starts with.
@@ -195,7 +198,11 @@ impl Paths {
 impl Entry {
     fn matches(&self, subject: &Subject<'_>) -> Option<Matched> {
         let method = self.methods.is_empty() || self.methods.contains(subject.method);
-        if !method || !self.host_matches(subject) {
+        let sni = self.snis.is_empty()
+            || subject
+                .sni
+                .is_none_or(|name| self.snis.iter().any(|wanted| wanted == name));
+        if !method || !sni || !self.host_matches(subject) {
             return None;
         }
         if !self
@@ -296,6 +303,7 @@ fn entries_of(index: usize, route: &Route) -> Vec<(Precedence, Entry, String)> {
         !route.hosts.is_empty(),
         !route.headers.is_empty(),
         !route.paths.is_empty(),
+        !route.snis.is_empty(),
     ];
     let plain_hosts_only = !route.hosts.is_empty()
         && route
@@ -325,6 +333,7 @@ fn entries_of(index: usize, route: &Route) -> Vec<(Precedence, Entry, String)> {
         methods: methods.clone(),
         headers: route.headers.clone().into(),
         hosts: route.hosts.clone().into(),
+        snis: route.snis.clone().into(),
     };
     if route.paths.is_empty() {
         return vec![(precedence(false, 0, 0), entry(0, None, None), String::new())];

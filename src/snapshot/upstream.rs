@@ -15,7 +15,7 @@ use http::HeaderValue;
 use log::warn;
 
 use crate::balance::{Candidate, HashKey, Ring, Weighted};
-use crate::health::{Names, Observed, TargetState, UpstreamState};
+use crate::health::{Names, Observed, Resolved, TargetState, UpstreamState};
 use crate::model::{self, Algorithm, HashInput, Secret, Target, TargetHost, UpstreamKey};
 
 /// A compiled Upstream.
@@ -194,11 +194,15 @@ impl Endpoints {
             };
             let label: Arc<str> = target.label().into();
             let addresses = match &target.host {
-                TargetHost::Address(address) => vec![*address],
+                TargetHost::Address(address) => vec![Resolved::new(*address)],
                 TargetHost::Name(name) => names.addresses(name),
             };
-            for address in addresses {
-                let address = SocketAddr::new(address, target.port);
+            for resolved in addresses {
+                let address = SocketAddr::new(resolved.address, resolved.port.unwrap_or(target.port));
+                let weight = resolved
+                    .weight
+                    .and_then(|weight| NonZeroU32::new(weight.into()))
+                    .unwrap_or(weight);
                 // Targets that resolve to one address are one for selection.
                 if let Some(&at) = known.get(&address) {
                     candidates[at].weight = candidates[at].weight.saturating_add(weight.get());

@@ -5,13 +5,12 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use ipnet::IpNet;
+use super::address::{parse_network, split_host};
+use super::path::{regex, route_path, service_path};
 
-/// A format, by name, so that the table can be printed and compared.
+/// A format of text.
 #[derive(Debug)]
 pub(crate) struct Format {
-    /// What the table calls it.
-    pub(crate) name: &'static str,
     /// Judges a text.
     pub(crate) check: fn(&str) -> Result<(), Fault>,
     /// The same as a regular expression for editors, as far as one can say it.
@@ -26,24 +25,25 @@ pub(crate) struct Fault {
 }
 
 impl Fault {
-    fn new(message: impl Into<String>) -> Self {
+    pub(super) fn new(message: impl Into<String>) -> Self {
         Self {
             message: message.into(),
             hint: None,
         }
     }
 
-    fn hint(mut self, hint: impl Into<String>) -> Self {
+    pub(super) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
     }
 }
 
-type Judged = Result<(), Fault>;
+/// Nothing, or why not.
+pub(super) type Judged = Result<(), Fault>;
 
 macro_rules! formats {
     ($($(#[$doc:meta])* $name:ident = $check:expr, $pattern:expr;)*) => {
-        $($(#[$doc])* pub(crate) static $name: Format = Format { name: stringify!($name), check: $check, pattern: $pattern };)*
+        $($(#[$doc])* pub(crate) static $name: Format = Format { check: $check, pattern: $pattern };)*
     };
 }
 
@@ -134,62 +134,12 @@ fn tag(text: &str) -> Judged {
     Ok(())
 }
 
-/// Says whether a text is a host name as Kong takes it: labels of letters, digits, `-` and `_`.
-pub(crate) fn is_host_name(text: &str) -> bool {
-    // The lengths are those of RFC 1035, without which a name could never be resolved.
-    !text.is_empty()
-        && text.len() <= 253
-        && text.split('.').all(|label| {
-            !label.is_empty()
-                && label.len() <= 63
-                && label
-                    .bytes()
-                    .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
-        })
-}
-
-/// Says whether a text looks like an IPv4 address, right or wrong: digits and dots only.
-fn looks_like_ipv4(text: &str) -> bool {
-    text.contains('.') && text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.')
-}
-
-/// A host with its port, taken apart; says why if it cannot be.
-pub(crate) fn split_host(text: &str) -> Result<(&str, Option<u16>), &'static str> {
-    let (host, port) = if let Some(rest) = text.strip_prefix('[') {
-        let (address, after) = rest.split_once(']').ok_or("missing ']'")?;
-        if !address.parse::<IpAddr>().is_ok_and(|address| address.is_ipv6()) {
-            return Err("not an IPv6 address in brackets");
-        }
-        (address, after)
-    } else if text.matches(':').count() > 1 {
-        if text.parse::<IpAddr>().is_err() {
-            return Err("not an IPv6 address");
-        }
-        (text, "")
-    } else {
-        let at = text.find(':').unwrap_or(text.len());
-        let host = &text[..at];
-        let is_sound = if looks_like_ipv4(host) {
-            host.parse::<IpAddr>().is_ok()
-        } else {
-            is_host_name(host)
-        };
-        if !is_sound {
-            return Err("not a host name or address");
-        }
-        (host, &text[at..])
-    };
-    match port.strip_prefix(':') {
-        None if port.is_empty() => Ok((host, None)),
-        Some(digits) if digits.bytes().all(|b| b.is_ascii_digit()) => digits
-            .parse()
-            .map(|port| (host, Some(port)))
-            .map_err(|_| "invalid port number"),
-        _ => Err("invalid port number"),
-    }
-}
-
 fn service_host(text: &str) -> Judged {
+    if text.contains("://") {
+        return Err(
+            Fault::new(format!("invalid value: {text}")).hint("an address with a scheme goes into 'url'")
+        );
+    }
     match split_host(text) {
         Ok((_, None)) => Ok(()),
         Ok((host, Some(port))) => {
@@ -198,11 +148,7 @@ fn service_host(text: &str) -> Judged {
         Err("invalid port number") => {
             Err(Fault::new("must not have a port").hint("the port goes into 'port'"))
         }
-        Err(_) if text.contains("://") => {
-            Err(Fault::new(format!("invalid value: {text}")).hint("an address with a scheme goes into 'url'"))
-        }
-        Err(_) => Err(Fault::new(format!("invalid value: {text}"))
-            .hint("a host name or an address, without scheme and port")),
+        Err(why) => Err(Fault::new(format!("invalid value: {text}")).hint(why)),
     }
 }
 
@@ -255,35 +201,6 @@ fn target(text: &str) -> Judged {
     })
 }
 
-fn service_path(text: &str) -> Judged {
-    if !text.starts_with('/') {
-        return Err(Fault::new("should start with: /"));
-    }
-    if text.contains("//") {
-        return Err(Fault::new("must not have empty segments").hint("write '/' once"));
-    }
-    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b".-_~/%:@!$&'()*+,;=".contains(&byte);
-    if !text.bytes().all(allowed) {
-        return Err(Fault::new(format!(
-            "invalid path: '{text}' (characters outside of the reserved list of RFC 3986 found)"
-        ))
-        .hint("percent-encode other characters, e.g. %20 for a space"));
-    }
-    percent_encoding(text)
-}
-
-fn percent_encoding(text: &str) -> Judged {
-    for (at, _) in text.match_indices('%') {
-        let rest = &text.as_bytes()[at..];
-        if !(rest.len() > 2 && rest[1].is_ascii_hexdigit() && rest[2].is_ascii_hexdigit()) {
-            let shown: String = text[at..].chars().take(3).collect();
-            return Err(Fault::new(format!("invalid url-encoded value: '{shown}'"))
-                .hint("a literal '%' is written %25"));
-        }
-    }
-    Ok(())
-}
-
 fn method(text: &str) -> Judged {
     if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_uppercase()) {
         return Ok(());
@@ -299,6 +216,11 @@ fn method(text: &str) -> Judged {
 }
 
 fn route_host(text: &str) -> Judged {
+    if text.contains('/') {
+        return Err(
+            Fault::new(format!("invalid hostname: {text}")).hint("a host name only: no scheme, no path")
+        );
+    }
     let wildcards = text.matches('*').count();
     if wildcards > 1 {
         return Err(Fault::new("invalid wildcard: must have at most one wildcard"));
@@ -317,105 +239,9 @@ fn route_host(text: &str) -> Judged {
         Ok(_) => Ok(()),
         Err("invalid port number") => Err(Fault::new("invalid port number")),
         Err(_) => {
-            let hint = if text.contains('/') {
-                "a host name only: no scheme, no path"
-            } else {
-                "letters, digits, '-', '_' and '.'"
-            };
-            Err(Fault::new(format!("invalid hostname: {text}")).hint(hint))
+            Err(Fault::new(format!("invalid hostname: {text}")).hint("letters, digits, '-', '_' and '.'"))
         }
     }
-}
-
-fn route_path(text: &str) -> Judged {
-    if !text.starts_with('/') && !text.starts_with("~/") {
-        let fault = Fault::new("should start with: / (fixed path) or ~/ (regex path)");
-        return Err(match text.strip_prefix('~') {
-            Some(rest) => fault.hint(format!(
-                "a regular expression is anchored at the start: ~/{}",
-                rest.trim_start_matches('^')
-            )),
-            None => fault.hint(format!("write '/{text}'")),
-        });
-    }
-    if text.contains("//") {
-        return Err(Fault::new("must not have empty segments").hint("write '/' once"));
-    }
-    let Some(pattern) = text.strip_prefix('~') else {
-        percent_encoding(text)?;
-        let normal = normalize_path(text);
-        if normal != text {
-            return Err(
-                Fault::new(format!("non-normalized path, consider use '{normal}' instead")).hint(
-                    "requests' paths are normalised before they are matched, so this one would never match",
-                ),
-            );
-        }
-        return Ok(());
-    };
-    regex(pattern)
-}
-
-/// Judges a regular expression without building its automaton, which the model does once.
-fn regex(pattern: &str) -> Judged {
-    let Err(error) = regex_syntax::parse(pattern) else {
-        return Ok(());
-    };
-    let why = match &error {
-        regex_syntax::Error::Parse(error) => error.kind().to_string(),
-        regex_syntax::Error::Translate(error) => error.kind().to_string(),
-        _ => "not understood".to_owned(),
-    };
-    let fault = Fault::new(format!("invalid regex: '{pattern}' ({why})"));
-    let is_backtracking = why.contains("look-around") || why.contains("backreferences");
-    Err(if is_backtracking {
-        fault.hint("expressions are matched in linear time, which look-around and back-references rule out")
-    } else {
-        fault
-    })
-}
-
-/// Normalises a path as requests' paths are before they are matched (RFC 3986, section 6.2.2): escapes
-/// of unreserved characters are decoded, other escapes written in upper case, dot segments removed.
-pub(crate) fn normalize_path(path: &str) -> String {
-    let bytes = path.as_bytes();
-    let mut decoded = Vec::with_capacity(bytes.len());
-    let mut at = 0;
-    while at < bytes.len() {
-        let escape = (bytes[at] == b'%').then(|| bytes.get(at + 1..at + 3)).flatten();
-        let byte = escape.and_then(|hex| u8::from_str_radix(std::str::from_utf8(hex).ok()?, 16).ok());
-        match (byte, escape) {
-            (Some(byte), _) if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) => decoded.push(byte),
-            (Some(_), Some(hex)) => {
-                decoded.push(b'%');
-                decoded.extend(hex.iter().map(u8::to_ascii_uppercase));
-            }
-            _ => {
-                decoded.push(bytes[at]);
-                at += 1;
-                continue;
-            }
-        }
-        at += 3;
-    }
-    let decoded = String::from_utf8_lossy(&decoded);
-    let mut segments: Vec<&str> = Vec::new();
-    let parts: Vec<&str> = decoded.split('/').skip(1).collect();
-    for (index, part) in parts.iter().enumerate() {
-        let is_last = index + 1 == parts.len();
-        match *part {
-            "." | ".." => {
-                if *part == ".." {
-                    segments.pop();
-                }
-                if is_last {
-                    segments.push("");
-                }
-            }
-            part => segments.push(part),
-        }
-    }
-    format!("/{}", segments.join("/"))
 }
 
 fn header(text: &str) -> Judged {
@@ -463,13 +289,6 @@ fn network(text: &str) -> Judged {
     }
 }
 
-/// Reads a network, or an address as a network of one.
-pub(crate) fn parse_network(text: &str) -> Option<IpNet> {
-    text.parse()
-        .ok()
-        .or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from))
-}
-
 fn listen_address(text: &str) -> Judged {
     if text.parse::<SocketAddr>().is_ok() {
         return Ok(());
@@ -490,31 +309,6 @@ fn secret(text: &str) -> Judged {
     }
     Err(Fault::new(format!("length must be at least {least}"))
         .hint("for example the output of: openssl rand -hex 32"))
-}
-
-/// A Service's address in its short form, taken apart but not judged.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Url {
-    pub(crate) protocol: String,
-    pub(crate) host: String,
-    pub(crate) port: Option<u16>,
-    pub(crate) path: Option<String>,
-}
-
-impl Url {
-    /// Takes apart what [`URL`] has found right.
-    pub(crate) fn parse(text: &str) -> Option<Self> {
-        let (protocol, rest) = text.split_once("://")?;
-        let at = rest.find('/').unwrap_or(rest.len());
-        let (host, port) = split_host(&rest[..at]).ok()?;
-        let path = Some(&rest[at..]).filter(|path| !path.is_empty());
-        Some(Self {
-            protocol: protocol.to_ascii_lowercase(),
-            host: host.to_owned(),
-            port,
-            path: path.map(str::to_owned),
-        })
-    }
 }
 
 fn url(text: &str) -> Judged {
@@ -550,17 +344,18 @@ fn url(text: &str) -> Judged {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::schema::address::Url;
 
     fn accepts(format: &Format, texts: &[&str]) {
         for text in texts {
-            assert_eq!((format.check)(text), Ok(()), "{} {text}", format.name);
+            assert_eq!((format.check)(text), Ok(()), "{text}");
         }
     }
 
     fn refuses(format: &Format, cases: &[(&str, &str)]) {
         for (text, expected) in cases {
             let fault = (format.check)(text).expect_err(text);
-            assert_eq!(&fault.message, expected, "{} {text}", format.name);
+            assert_eq!(&fault.message, expected, "{text}");
         }
     }
 
@@ -661,29 +456,6 @@ mod tests {
                 ("a.com:1000000", "invalid port number"),
                 ("a b", "invalid hostname: a b"),
                 ("a.com/x", "invalid hostname: a.com/x"),
-            ],
-        );
-    }
-
-    #[test]
-    fn paths_of_routes() {
-        accepts(&ROUTE_PATH, &["/", "/a/b", "/a%20b", "~/a/(?<id>\\d+)$", "/a/"]);
-        refuses(
-            &ROUTE_PATH,
-            &[
-                ("a", "should start with: / (fixed path) or ~/ (regex path)"),
-                ("~^/a", "should start with: / (fixed path) or ~/ (regex path)"),
-                ("/a//b", "must not have empty segments"),
-                ("/a/../b", "non-normalized path, consider use '/b' instead"),
-                ("/%61", "non-normalized path, consider use '/a' instead"),
-                ("/%c3", "non-normalized path, consider use '/%C3' instead"),
-                ("/a/.", "non-normalized path, consider use '/a/' instead"),
-                ("/%zz", "invalid url-encoded value: '%zz'"),
-                ("~/a(", "invalid regex: '/a(' (unclosed group)"),
-                (
-                    "~/a(?!b)",
-                    "invalid regex: '/a(?!b)' (look-around, including look-ahead and look-behind, is not supported)",
-                ),
             ],
         );
     }

@@ -8,8 +8,10 @@
 //! A field that Kong has and Serin does not act on yet is in the table all the same, with
 //! [`Effect::None`]: it is checked like any other and earns a warning when it is set to something.
 
+pub(crate) mod address;
 pub(crate) mod format;
 pub(crate) mod json;
+mod path;
 pub(crate) mod route;
 pub(crate) mod server;
 pub(crate) mod service;

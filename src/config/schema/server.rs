@@ -1,5 +1,6 @@
 //! The table of `server`: settings of the process, which kong.conf holds in Kong.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -28,6 +29,7 @@ pub(crate) static SERVER: Record = Record {
             Kind::RecordOrFalse(&ADDRESS),
             "Address of metrics, readiness and liveness; false for none.",
         )
+        .hint("such as {address: 127.0.0.1:8007}")
         .or(|| json!({"address": "127.0.0.1:8007"})),
         Field::new(
             "secret",
@@ -48,6 +50,7 @@ pub(crate) static SERVER: Record = Record {
         )
         .or(|| json!([])),
         Field::new("access_log", Kind::RecordOrFalse(&ACCESS_LOG), "Access log; false for none.").or(|| json!({})),
+        Field::new("dns", Kind::Record(&DNS), "How names of Targets and Services are looked up.").or(|| json!({})),
         Field::new("limits", Kind::Record(&LIMITS), "Sizes a request may have.").or(|| json!({})),
         Field::new("timeouts", Kind::Record(&TIMEOUTS), "How long clients may take.").or(|| json!({})),
         Field::new("shutdown", Kind::Record(&SHUTDOWN), "What happens on SIGTERM.").or(|| json!({})),
@@ -60,7 +63,19 @@ static ADDRESS: Record = Record::of(&[Field::new(
     Kind::Text(&format::LISTEN_ADDRESS),
     "Address and port, e.g. 0.0.0.0:8000 or [::1]:8000.",
 )
-.required()]);
+.required()
+.hint("such as 0.0.0.0:8000")]);
+
+static DNS: Record = Record::of(&[Field::new(
+    "resolvers",
+    Kind::List {
+        of: &Kind::Text(&format::LISTEN_ADDRESS),
+        min: 0,
+        is_set: true,
+    },
+    "Name servers, each an address and a port; none stands for those of /etc/resolv.conf.",
+)
+.or(|| json!([]))]);
 
 static ACCESS_LOG: Record = Record::of(&[
     Field::new(
@@ -173,44 +188,35 @@ static SHUTDOWN: Record = Record::of(&[
 
 /// An address can be bound once; port 0 takes a free port each time.
 fn check(scope: &mut Scope<'_, '_>) {
-    let addresses: Vec<Option<String>> = scope
+    let bound = |value: &Value| -> Option<SocketAddr> {
+        let address: SocketAddr = value["address"].as_str()?.parse().ok()?;
+        (address.port() != 0).then_some(address)
+    };
+    let listeners: Vec<Option<SocketAddr>> = scope
         .value("listeners")
         .and_then(Value::as_array)
-        .map(|all| {
-            all.iter()
-                .map(|one| one["address"].as_str().map(str::to_owned))
-                .collect()
-        })
-        .unwrap_or_default();
-    for (index, address) in addresses.iter().enumerate() {
-        let Some(address) = address.as_ref().filter(|address| !address.ends_with(":0")) else {
-            continue;
-        };
-        if let Some(first) = addresses[..index]
+        .map_or_else(Vec::new, |all| all.iter().map(bound).collect());
+    let status = scope.value("status").and_then(bound);
+    for (index, address) in listeners.iter().enumerate() {
+        let Some(address) = address else { continue };
+        if let Some(first) = listeners[..index]
             .iter()
             .position(|other| other.as_ref() == Some(address))
         {
-            let place = scope.place_of_item("listeners", first);
+            let hint = format!(
+                "first given at {}",
+                scope.place_of_item("listeners", first, "address")
+            );
             let message = format!("the address {address} is listened on already");
-            scope.error_item(
-                "listeners",
-                index,
-                message,
-                Some(format!("first given at {place}")),
-            );
+            scope.error_item("listeners", index, "address", message, Some(hint));
         }
-        if scope
-            .value("status")
-            .is_some_and(|status| status["address"].as_str() == Some(address))
-        {
-            let place = scope.place_of("status");
-            let message = format!("the address {address} is that of server.status too");
-            scope.error_item(
-                "listeners",
-                index,
-                message,
-                Some(format!("server.status ({place}) needs an address of its own")),
+        if status == Some(*address) {
+            let hint = format!(
+                "server.status ({}) needs an address of its own",
+                scope.place_of("status")
             );
+            let message = format!("the address {address} is that of server.status too");
+            scope.error_item("listeners", index, "address", message, Some(hint));
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{CREATED_AT, Child, Entity, Field, ID, Kind, TAGS, UPDATED_AT, format, route};
+use super::{CREATED_AT, Child, Entity, Field, ID, Kind, TAGS, UPDATED_AT, address, format, route};
 use crate::config::check::Scope;
 
 const TLS_LATER: &str = "Serin does not speak TLS to origins yet";
@@ -91,8 +91,9 @@ fn check(scope: &mut Scope<'_, '_>) {
             if scope.is_given(field) {
                 let message =
                     "value must be null: failed conditional validation given value of field 'protocol'";
-                let hint =
-                    format!("'{field}' needs protocol 'https' or 'tls', which {TLS_LATER}; leave it out");
+                let hint = format!(
+                    "'{field}' needs protocol 'https' or 'tls', which Serin does not have yet; leave it out"
+                );
                 scope.error(field, message, Some(hint));
             }
         }
@@ -113,10 +114,10 @@ fn expand_url(scope: &mut Scope<'_, '_>) {
             );
         }
     }
-    let Some(url) = scope.text("url").and_then(format::Url::parse) else {
+    let Some(url) = scope.text("url").and_then(address::Url::parse) else {
         return;
     };
-    if let Some((message, hint)) = super::super::check::refuse_choice(&PROTOCOL, &url.protocol) {
+    if let Some((message, hint)) = crate::config::check::refuse_choice(&PROTOCOL, &url.protocol) {
         scope.error("url", message, hint);
     }
     let port = url.port.unwrap_or(if url.protocol == "https" { 443 } else { 80 });

@@ -19,7 +19,7 @@ pub(crate) static TARGETS: Entity = Entity {
             Kind::Text(&format::TARGET),
             "Host name or address, perhaps with a port, e.g. shop-v1:8080 or [::1]:80; without a port, 8000.",
         )
-        .required(),
+        .required().hint("such as shop-v1:8080"),
         Field::new(
             "weight",
             Kind::Integer { min: 0, max: 65535 },
@@ -27,7 +27,9 @@ pub(crate) static TARGETS: Entity = Entity {
         )
         .or(|| json!(100))
         .hint("0 takes the target out of rotation; 65535 is the largest"),
-        Field::new("upstream", Kind::Reference("upstreams"), "The Upstream; given where the Target is not nested in it.").required(),
+        Field::new("upstream", Kind::Reference("upstreams"), "The Upstream; given where the Target is not nested in it.")
+            .required()
+            .hint("name the upstream, or move the target into the 'targets' of its upstream"),
         TAGS,
         CREATED_AT,
         UPDATED_AT,

@@ -18,8 +18,7 @@ const HASH_INPUT: Kind = Kind::Choice {
     kong_only: &["consumer"],
 };
 const SECONDS: Kind = Kind::Number { min: 0, max: 65535 };
-/// 255 is what a checker's counter holds in Kong, and crashes it there; 254 is what Kong's later releases take.
-const COUNTER: Kind = Kind::Integer { min: 0, max: 254 };
+const COUNTER: Kind = Kind::Integer { min: 0, max: 255 };
 const STATUSES: Kind = Kind::List {
     of: &Kind::Integer { min: 100, max: 999 },
     min: 0,
@@ -42,7 +41,8 @@ pub(crate) static UPSTREAMS: Entity = Entity {
             Kind::Text(&format::UPSTREAM_NAME),
             "Name that a Service's host refers to; unique.",
         )
-        .required(),
+        .required()
+        .hint("the name that a Service's host refers to"),
         Field::new(
             "algorithm",
             Kind::Choice {
@@ -169,7 +169,9 @@ static HEALTHCHECKS: Record = Record::of(&[
 
 static ACTIVE: Record = Record::of(&[
     Field::new("type", PROBE, "How a Target is probed.").or(|| json!("http")),
-    Field::new("timeout", SECONDS, "Time for one probe, in seconds.").or(|| json!(1)),
+    Field::new("timeout", SECONDS, "Time for one probe, in seconds.")
+        .or(|| json!(1))
+        .hint("a number of seconds, without a unit"),
     Field::new(
         "concurrency",
         Kind::Integer { min: 1, max: 1 << 31 },
@@ -225,7 +227,8 @@ static ACTIVE_HEALTHY: Record = Record::of(&[
         SECONDS,
         "Time between probes of a healthy Target, in seconds; 0 for none.",
     )
-    .or(|| json!(0)),
+    .or(|| json!(0))
+    .hint("a number of seconds, without a unit"),
     Field::new("http_statuses", STATUSES, "Statuses that count as success.").or(|| json!([200, 302])),
     Field::new(
         "successes",
@@ -241,7 +244,8 @@ static ACTIVE_UNHEALTHY: Record = Record::of(&[
         SECONDS,
         "Time between probes of an unhealthy Target, in seconds; 0 for none.",
     )
-    .or(|| json!(0)),
+    .or(|| json!(0))
+    .hint("a number of seconds, without a unit"),
     Field::new("http_statuses", STATUSES, "Statuses that count as failure.")
         .or(|| json!([429, 404, 500, 501, 502, 503, 504, 505])),
     Field::new("tcp_failures", COUNTER, "Connections that failed; 0 for never.").or(|| json!(0)),
@@ -296,12 +300,23 @@ static PASSIVE_UNHEALTHY: Record = Record::of(&[
     .or(|| json!(0)),
 ]);
 
-/// Inputs that need a field of their own: the input, the field for `hash_on`, the field for `hash_fallback`.
-const INPUT_FIELDS: [(&str, &str, &str); 4] = [
-    ("header", "hash_on_header", "hash_fallback_header"),
-    ("cookie", "hash_on_cookie", "hash_on_cookie"),
-    ("query_arg", "hash_on_query_arg", "hash_fallback_query_arg"),
-    ("uri_capture", "hash_on_uri_capture", "hash_fallback_uri_capture"),
+/// Inputs that need a field of their own: the input, the field for `hash_on`, the field for
+/// `hash_fallback`, and what the field names.
+const INPUT_FIELDS: [(&str, &str, &str, &str); 4] = [
+    ("header", "hash_on_header", "hash_fallback_header", "header"),
+    ("cookie", "hash_on_cookie", "hash_on_cookie", "cookie"),
+    (
+        "query_arg",
+        "hash_on_query_arg",
+        "hash_fallback_query_arg",
+        "query argument",
+    ),
+    (
+        "uri_capture",
+        "hash_on_uri_capture",
+        "hash_fallback_uri_capture",
+        "group of the route's regular expression",
+    ),
 ];
 
 /// Kong's rules for hashing.
@@ -312,17 +327,21 @@ fn check(scope: &mut Scope<'_, '_>) {
     let hash_on = scope.text("hash_on").unwrap_or("none").to_owned();
     let fallback = scope.text("hash_fallback").unwrap_or("none").to_owned();
 
-    for (input, on_field, fallback_field) in INPUT_FIELDS {
+    for (input, on_field, fallback_field, what) in INPUT_FIELDS {
         for (chosen, field, by) in [
             (&hash_on, on_field, "hash_on"),
             (&fallback, fallback_field, "hash_fallback"),
         ] {
             if chosen == input && scope.is_valid(field) && scope.value(field).is_none_or(Value::is_null) {
-                let place = scope.place_of(by);
                 let message = format!(
                     "required field missing: failed conditional validation given value of field '{by}'"
                 );
-                scope.error_missing(field, by, message, format!("{by}: {input} ({place}) needs it"));
+                scope.error_missing(
+                    field,
+                    by,
+                    message,
+                    format!("add '{field}', the name of the {what}"),
+                );
             }
         }
         let is_both = hash_on == input && fallback == input && on_field != fallback_field;
@@ -333,31 +352,34 @@ fn check(scope: &mut Scope<'_, '_>) {
         if is_both && same {
             let message =
                 format!("values of these fields must be distinct: '{on_field}', '{fallback_field}'");
-            scope.error(
-                fallback_field,
-                message,
-                Some(format!(
-                    "a request that lacks it under '{on_field}' lacks it here too"
-                )),
-            );
+            let place = scope.place_of(on_field);
+            let hint =
+                format!("a request that lacks the {what} of '{on_field}' ({place}) lacks this one too");
+            scope.error(fallback_field, message, Some(hint));
         }
     }
 
     let clash = match hash_on.as_str() {
-        "none" | "cookie" if fallback != "none" => Some("none"),
-        "ip" | "path" if fallback == hash_on => Some("none, or another input"),
-        _ => None,
+        "none" | "cookie" if fallback != "none" => true,
+        "ip" | "path" => fallback == hash_on,
+        _ => false,
     };
-    if let Some(allowed) = clash {
+    if clash {
+        let (allowed, why) = match hash_on.as_str() {
+            "none" => (
+                "none".to_owned(),
+                "nothing is hashed first, so there is nothing to fall back from",
+            ),
+            "cookie" => (
+                "none".to_owned(),
+                "a client without the cookie is given one, so a fallback is never used",
+            ),
+            _ => (inputs_except(&hash_on), "the same input again is no fallback"),
+        };
         let place = scope.place_of("hash_on");
         let message = format!(
             "expected one of: {allowed}: failed conditional validation given value of field 'hash_on'"
         );
-        let why = match hash_on.as_str() {
-            "none" => "nothing is hashed first, so there is nothing to fall back from",
-            "cookie" => "a client without the cookie is given one, so a fallback is never used",
-            _ => "the same input again is no fallback",
-        };
         scope.error(
             "hash_fallback",
             message,
@@ -365,6 +387,18 @@ fn check(scope: &mut Scope<'_, '_>) {
         );
     }
     check_algorithm(scope, &hash_on);
+}
+
+fn inputs_except(input: &str) -> String {
+    let Kind::Choice { known, .. } = HASH_INPUT else {
+        return String::new();
+    };
+    known
+        .iter()
+        .copied()
+        .filter(|known| *known != input)
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 /// Kong lets `hash_on` choose the algorithm; saying two different things is refused here.

@@ -3,22 +3,25 @@
 //! serde_yaml reads the values; it is what operators' other tools agree with. It does not say where a
 //! value stood, so a second pass over saphyr's events ([`tree`]) builds the positions, and on the way
 //! refuses what serde_yaml lets pass or says badly: duplicate keys, alias bombs, deep nesting, tags.
-//! [`join`] lays the two over each other, resolves merge keys (`<<`) and substitutes `${…}`.
+//! [`Join`] lays the two over each other, resolves merge keys (`<<`) and substitutes `${…}`.
 //!
 //! Promises: bounded memory for any input of bounded size, no panic, and every value marked. What keys
 //! and values mean is for `schema` to say.
 
 mod syntax;
 mod tree;
+mod value;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use serde_json::{Map, Number, Value};
+use serde_json::{Map, Value};
 
 use self::tree::{Kind, Tree};
+use self::value::Yaml;
 use super::environment::{self, Fault};
-use super::mark::{Inside, Mark};
-use super::problem::Problem;
+use super::mark::{Inside, Mark, Origin, Span};
+use super::problem::{MAX_PROBLEMS, Problem};
 use super::source::Source;
 
 /// A document: its value and where everything in it stands.
@@ -51,7 +54,7 @@ pub(crate) fn parse(
     if !is_sound {
         return None;
     }
-    let value: serde_yaml::Value = match serde_yaml::from_str(&source.text) {
+    let value: Yaml = match serde_yaml::from_str(&source.text) {
         Ok(value) => value,
         Err(error) => {
             problems.push(syntax::from_serde(source, &error));
@@ -70,29 +73,16 @@ pub(crate) fn parse(
 }
 
 /// Types the text of a plain scalar as YAML would; text with any structure in it stays text.
-pub(crate) fn plain_scalar(text: &str) -> Value {
+fn plain_scalar(text: String) -> Value {
     let is_word = text
         .bytes()
         .all(|byte| byte.is_ascii_alphanumeric() || b"+-._~".contains(&byte));
-    match serde_yaml::from_str(text) {
-        Ok(value) if is_word => scalar(value).unwrap_or_else(|| Value::String(text.to_owned())),
-        _ => Value::String(text.to_owned()),
+    if text.is_empty() {
+        return Value::Null;
     }
-}
-
-fn scalar(value: serde_yaml::Value) -> Option<Value> {
-    match value {
-        serde_yaml::Value::Null => Some(Value::Null),
-        serde_yaml::Value::Bool(boolean) => Some(Value::Bool(boolean)),
-        serde_yaml::Value::String(text) => Some(Value::String(text)),
-        // JSON has no infinities: those stay text, which no numeric field accepts.
-        serde_yaml::Value::Number(number) => Some(
-            (number.as_u64().map(Number::from))
-                .or_else(|| number.as_i64().map(Number::from))
-                .or_else(|| number.as_f64().and_then(Number::from_f64))
-                .map_or_else(|| Value::String(number.to_string()), Value::Number),
-        ),
-        _ => None,
+    match serde_yaml::from_str(&text) {
+        Ok(Yaml::Scalar(value)) if is_word => value,
+        _ => Value::String(text),
     }
 }
 
@@ -105,31 +95,28 @@ struct Join<'a> {
 
 impl Join<'_> {
     /// Lays a value over the node it was read from. Should the two parsers ever disagree on a shape,
-    /// the value wins and what is in it goes without marks.
-    fn value(&mut self, value: serde_yaml::Value, node: usize) -> (Value, Mark) {
-        use serde_yaml::Value as Yaml;
+    /// the document is refused.
+    fn value(&mut self, value: Yaml, node: usize) -> (Value, Mark) {
         let at = &self.tree.nodes[node];
+        let mark = |inside| Mark {
+            span: at.span,
+            origin: Origin::Written,
+            inside,
+        };
         match (value, &at.kind) {
-            (Yaml::Sequence(items), Kind::List(nodes)) if items.len() == nodes.len() => {
+            (Yaml::List(items), Kind::List(nodes)) if items.len() == nodes.len() => {
                 let (values, marks) = items
                     .into_iter()
                     .zip(nodes)
                     .map(|(item, node)| self.value(item, *node))
                     .unzip();
-                (
-                    Value::Array(values),
-                    Mark {
-                        span: at.span,
-                        is_substituted: false,
-                        inside: Inside::List(marks),
-                    },
-                )
+                (Value::Array(values), mark(Inside::List(marks)))
             }
-            (Yaml::Mapping(entries), Kind::Map(nodes)) if entries.len() == nodes.len() => {
+            (Yaml::Map(values), Kind::Map(nodes)) if values.len() == nodes.len() => {
                 let mut map = Map::new();
                 let mut marks = Vec::with_capacity(nodes.len());
                 let mut merged = Vec::new();
-                for ((_, value), (key, node)) in entries.into_iter().zip(nodes) {
+                for (value, (key, node)) in values.into_iter().zip(nodes) {
                     let (value, mark) = self.value(value, *node);
                     match &self.tree.nodes[*key].kind {
                         Kind::MergeKey => merged.push((value, mark)),
@@ -137,39 +124,50 @@ impl Join<'_> {
                             map.insert(text.clone(), value);
                             marks.push((self.tree.nodes[*key].span, mark));
                         }
-                        _ => {}
+                        // Refused when the tree was built.
+                        Kind::List(_) | Kind::Map(_) => {}
                     }
                 }
                 for (value, mark) in merged {
                     self.merge(value, &mark, &mut map, &mut marks);
                 }
-                (
-                    Value::Object(map),
-                    Mark {
-                        span: at.span,
-                        is_substituted: false,
-                        inside: Inside::Map(marks),
-                    },
-                )
+                (Value::Object(map), mark(Inside::Map(marks)))
             }
-            (Yaml::String(text), kind) => {
-                let is_plain = matches!(kind, Kind::Scalar { is_plain: true, .. });
-                let (value, is_substituted) = self.substitute(text, is_plain, node);
+            (Yaml::Scalar(Value::String(text)), Kind::Scalar { is_plain, .. }) => {
+                let (value, origin) = self.substitute(text, *is_plain, at.span);
                 (
                     value,
                     Mark {
-                        span: at.span,
-                        is_substituted,
-                        inside: Inside::Nothing,
+                        origin,
+                        ..mark(Inside::Nothing)
                     },
                 )
             }
-            (value, _) => {
-                let value =
-                    scalar(value.clone()).unwrap_or_else(|| serde_json::to_value(value).unwrap_or_default());
-                (value, Mark::at(at.span))
+            (Yaml::Scalar(value), Kind::Scalar { .. } | Kind::MergeKey) => (value, mark(Inside::Nothing)),
+            _ => {
+                let problem = self
+                    .problem(at.span, "this can be read in two ways")
+                    .with_hint("put quotes around text");
+                self.problems.push(problem);
+                (
+                    Value::Null,
+                    Mark {
+                        origin: Origin::Unknown,
+                        ..mark(Inside::Nothing)
+                    },
+                )
             }
         }
+    }
+
+    fn report(&mut self, problem: Problem) {
+        if self.problems.len() < MAX_PROBLEMS {
+            self.problems.push(problem);
+        }
+    }
+
+    fn problem(&self, span: Span, message: impl Into<String>) -> Problem {
+        self.source.problem(span.position(), span.width as usize, message)
     }
 
     /// Adds the entries of `<<: value` that are not there already: what is written out wins, and of
@@ -179,7 +177,7 @@ impl Join<'_> {
         value: Value,
         mark: &Mark,
         map: &mut Map<String, Value>,
-        marks: &mut Vec<(super::mark::Span, Mark)>,
+        marks: &mut Vec<(Span, Mark)>,
     ) {
         match value {
             Value::Object(entries) => {
@@ -196,38 +194,29 @@ impl Join<'_> {
                     self.merge(item, &mark.item(index).unwrap_or(mark).clone(), map, marks);
                 }
             }
-            _ => self.problems.push(
-                self.source
-                    .problem(
-                        mark.span.position(),
-                        mark.span.width as usize,
-                        "'<<' takes a mapping or a list of mappings",
-                    )
-                    .with_hint("write '<<: *name', where &name stands before a mapping"),
-            ),
+            _ => {
+                let problem = self
+                    .problem(mark.span, "'<<' takes a mapping or a list of mappings")
+                    .with_hint("write '<<: *name', where &name stands before a mapping");
+                self.report(problem);
+            }
         }
     }
 
-    fn substitute(&mut self, text: String, is_plain: bool, node: usize) -> (Value, bool) {
-        let span = self.tree.nodes[node].span;
-        let error = |message: String| self.source.problem(span.position(), span.width as usize, message);
-        match environment::substitute(&text, self.environment) {
-            Ok(std::borrow::Cow::Borrowed(_)) => (Value::String(text), false),
-            Ok(std::borrow::Cow::Owned(text)) if is_plain => (plain_scalar(&text), true),
-            Ok(std::borrow::Cow::Owned(text)) => (Value::String(text), true),
-            Err(Fault::Unset(name)) => {
-                let problem = error(format!("environment variable '{name}' is not set"))
-                    .with_hint(format!("set it, or give a default: ${{{name}:-default}}"));
-                self.problems.push(problem);
-                (Value::Null, true)
-            }
-            Err(Fault::Malformed) => {
-                let problem = error("expected ${NAME} or ${NAME:-default}".to_owned())
-                    .with_hint("for a literal '${' write '$${'");
-                self.problems.push(problem);
-                (Value::Null, true)
-            }
-        }
+    fn substitute(&mut self, text: String, is_plain: bool, span: Span) -> (Value, Origin) {
+        let problem = match environment::substitute(&text, self.environment) {
+            Ok(Cow::Borrowed(_)) => return (Value::String(text), Origin::Written),
+            Ok(Cow::Owned(text)) if is_plain => return (plain_scalar(text), Origin::Substituted),
+            Ok(Cow::Owned(text)) => return (Value::String(text), Origin::Substituted),
+            Err(Fault::Unset(name)) => self
+                .problem(span, format!("environment variable '{name}' is not set"))
+                .with_hint(format!("set it, or give a default: ${{{name}:-default}}")),
+            Err(Fault::Malformed) => self
+                .problem(span, "expected ${NAME} or ${NAME:-default}")
+                .with_hint("for a literal '${' write '$${'"),
+        };
+        self.report(problem);
+        (Value::Null, Origin::Unknown)
     }
 }
 
@@ -294,7 +283,7 @@ mod tests {
             json!({
             "a": "yes", "b": true, "c": 1.1, "d": "12:30", "e": 31, "f": null, "g": -3, "h": "5", "8000": "x"}),
         );
-        check("a: .inf", json!({"a": ".inf"}));
+        check("a: .inf\nb: 99999999999999999999", json!({"a": "inf", "b": 1e20}));
         check("a: {b: [1, {c: 2}]}\n", json!({"a": {"b": [1, {"c": 2}]}}));
     }
 
@@ -339,8 +328,8 @@ mod tests {
         assert_eq!(span_of(text, &["a", "0", "c"]), (3, 6, 8));
         assert_eq!(span_of(text, &["a", "0"]), (2, 3, 1));
         assert_eq!(span_of(text, &["d", "e", "1"]), (4, 12, 2));
-        assert_eq!(span_of(text, &["f"]).0, 5);
-        assert_eq!(span_of("a:\nb: 1", &["a"]), (1, 3, 1));
+        assert_eq!(span_of(text, &["f"]).0, 6, "a block begins where its text does");
+        assert_eq!(span_of("a:\nb: 1", &["a"]), (1, 2, 1));
     }
 
     #[test]
@@ -361,10 +350,10 @@ mod tests {
                 format!("a{n}: &a{n} [{}]\n", vec![item; 10].join(", "))
             })
             .collect();
-        check_refused(&bomb, "f.yaml:6:9: aliases expand to more than 100000 values");
-        check_refused(&"[".repeat(100_000), "f.yaml:1:65: nested deeper than 64 levels");
+        check_refused(&bomb, "f.yaml:5:45: aliases expand to more than 100000 values");
+        check_refused(&"[".repeat(100_000), "f.yaml:1:256: nested deeper than 64 levels");
         check_refused("a: &x [*x]", "f.yaml:1:8: an alias stands inside what it repeats");
-        check_refused("a: *b", "f.yaml:1:4: while parsing node, found unknown anchor");
+        check_refused("a: *b", "f.yaml:1:4: no anchor of this name stands before it");
     }
 
     #[test]
@@ -374,9 +363,9 @@ mod tests {
         check_refused("a: 1\n---\nb: 2\n", "f.yaml:2:1: a second document starts here");
         check_refused(
             "a: !secret x",
-            "f.yaml:1:12: tags such as '!secret' are not supported",
+            "f.yaml:1:4: tags such as '!secret' are not supported",
         );
-        check_refused("? [a]\n: b", "f.yaml:1:4: keys must be plain text");
+        check_refused("? [a]\n: b", "f.yaml:1:3: keys must be plain text");
         check_refused("a:\n\tb: 1", "f.yaml:2:1: a tab is used for indentation");
     }
 }

@@ -9,15 +9,17 @@ use std::collections::HashMap;
 use saphyr_parser::{Event, Parser, ScalarStyle};
 
 use super::super::mark::{Span, narrow};
-use super::super::problem::Problem;
+use super::super::problem::{MAX_PROBLEMS, Problem};
 use super::super::source::Source;
 use super::syntax;
 
 /// Deepest nesting; a complete configuration has about ten levels.
-const MAX_DEPTH: usize = 64;
+pub(super) const MAX_DEPTH: usize = 64;
 /// Values that aliases may add to a document. Larger than any use of anchors for shared settings, and
 /// small enough that a document made of nothing else is still checked at once.
 const MAX_ALIASED: u64 = 100_000;
+/// Text of this length counts as one value more, so that few aliases of a long text are bounded too.
+const BYTES_OF_A_VALUE: usize = 32;
 
 /// The nodes of one document.
 #[derive(Debug)]
@@ -116,20 +118,23 @@ impl Builder<'_> {
     /// Takes saphyr's span; one that runs over lines is cut at the end of its first.
     fn span(&self, span: saphyr_parser::Span) -> Span {
         let column = span.start.col();
+        // The length of a line is only asked for where a value goes on behind it: once for each line.
         let end = if span.end.line() == span.start.line() {
             span.end.col()
         } else {
-            usize::MAX
+            self.source.line(span.start.line()).chars().count()
         };
-        let width = end
-            .min(self.source.line(span.start.line()).chars().count())
-            .saturating_sub(column)
-            .max(1);
         Span {
             source: narrow(self.index),
             line: narrow(span.start.line().max(1)),
             column: narrow(column + 1),
-            width: narrow(width),
+            width: narrow(end.saturating_sub(column).max(1)),
+        }
+    }
+
+    fn report(&mut self, problem: Problem) {
+        if self.tree.problems.len() < MAX_PROBLEMS {
+            self.tree.problems.push(problem);
         }
     }
 
@@ -141,6 +146,7 @@ impl Builder<'_> {
         match event {
             Event::Scalar(text, style, anchor, tag) => {
                 self.refuse_tag(tag.as_deref(), span);
+                let length = text.len();
                 let is_plain = style == ScalarStyle::Plain;
                 let kind = match &*text {
                     "<<" if is_plain && self.expects_key() => Kind::MergeKey,
@@ -149,7 +155,8 @@ impl Builder<'_> {
                         is_plain,
                     },
                 };
-                let node = self.add(span, kind, 1, anchor);
+                let size = 1 + (length / BYTES_OF_A_VALUE) as u64;
+                let node = self.add(span, kind, size, anchor);
                 self.attach(node, span);
             }
             Event::SequenceStart(anchor, tag) => {
@@ -177,7 +184,7 @@ impl Builder<'_> {
             let problem = self
                 .problem(span, format!("tags such as '{shown}' are not supported"))
                 .with_hint("a value's type follows from how it is written: 80 is a number, \"80\" is text");
-            self.tree.problems.push(problem);
+            self.report(problem);
         }
     }
 
@@ -277,7 +284,7 @@ impl Builder<'_> {
             Kind::MergeKey => "<<".to_owned(),
             _ => {
                 let problem = self.problem(span, "keys must be plain text");
-                self.tree.problems.push(problem);
+                self.report(problem);
                 return;
             }
         };
@@ -290,7 +297,7 @@ impl Builder<'_> {
             let problem = self
                 .problem(span, format!("duplicate key '{text}'"))
                 .with_hint(format!("first given at {place}"));
-            self.tree.problems.push(problem);
+            self.report(problem);
         }
     }
 }

@@ -1,0 +1,30 @@
+//! The whole program from outside: the real binary between a client and origins of our own.
+//!
+//! A module per feature; what they stand on is in `harness`. Ports are chosen by the system, counts
+//! are exact, and nobody sleeps: see `harness` for how tests wait.
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test that cannot go on has failed, in its helpers too"
+)]
+
+mod harness;
+
+mod bad;
+mod start;
+
+mod direct;
+mod dns;
+mod forwarding;
+mod router_model;
+mod routing;
+
+mod hashing;
+mod retries;
+mod weighted;
+
+mod limits;
+
+mod drain;
+mod reload;
+mod status;
