@@ -1,0 +1,28 @@
+# docker build -t serin .
+# docker run -p 8000:8000 -p 8007:8007 -v "$PWD/conf:/etc/serin:ro" serin
+
+FROM rust:1.95-slim-bookworm AS build
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends cmake gcc libc6-dev make \
+    && rm -rf /var/lib/apt/lists/*
+WORKDIR /src
+COPY . .
+RUN cargo build --profile dist --locked \
+    && install -D target/dist/serin /image/serin \
+    && strip --strip-debug /image/serin \
+    && mkdir /image/state
+
+# glibc and libgcc, no shell, no package manager; the user is 65532.
+FROM gcr.io/distroless/cc-debian12:nonroot
+COPY --from=build /image/serin /usr/local/bin/serin
+COPY --from=build --chown=65532:65532 /image/state /var/lib/serin
+USER 65532:65532
+# Where `server.secret_file` is made when a ring needs a secret and none is set. Mount a volume here to keep it.
+WORKDIR /var/lib/serin
+# Probes and scrapers come from outside. The healthcheck asks the same address.
+ENV SERIN_SERVER_STATUS_ADDRESS=0.0.0.0:8007
+EXPOSE 8000 8007
+STOPSIGNAL SIGTERM
+HEALTHCHECK --interval=10s --timeout=4s --start-period=10s CMD ["/usr/local/bin/serin", "healthcheck"]
+ENTRYPOINT ["/usr/local/bin/serin"]
+CMD ["run", "/etc/serin/serin.yaml"]
