@@ -121,10 +121,10 @@ impl ShutdownSignalWatch for SignalWatch {
         }
         let shutdown = self.published.current().source.settings.shutdown.clone();
         self.lifecycle.drain();
-        info!(
-            "SIGTERM: not ready, accepting for {:?} more",
-            shutdown.pre_stop_delay
-        );
+        match shutdown.pre_stop_delay {
+            Duration::ZERO => info!("SIGTERM: not ready"),
+            delay => info!("SIGTERM: not ready, accepting for {delay:?} more"),
+        }
         tokio::select! {
             () = tokio::time::sleep(shutdown.pre_stop_delay) => {}
             _ = terminate.recv() => info!("second SIGTERM: no more accepting"),

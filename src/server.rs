@@ -109,7 +109,7 @@ pub fn run(source: Source) -> Result<(), StartError> {
         server.add_service(background_service("status", status));
     }
     for number in 0..workers {
-        let gateway = Gateway::new(published.clone());
+        let gateway = Gateway::new(published.clone(), lifecycle.clone());
         let requests = settings.timeouts.requests_per_connection;
         let worker = Worker::new(number, &conf, gateway, requests, &listeners, lifecycle.clone())?;
         server.add_service(worker);

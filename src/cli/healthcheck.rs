@@ -10,11 +10,14 @@ use clap::Args;
 /// How long the proxy may take to answer.
 const LIMIT: Duration = Duration::from_secs(3);
 
+/// The status address where none is configured.
+const DEFAULT: &str = "127.0.0.1:8007";
+
 /// What `serin healthcheck` takes.
 #[derive(Debug, Args)]
 pub struct Arguments {
-    /// Address of the status listener.
-    #[arg(long, default_value = "127.0.0.1:8007", env = "SERIN_SERVER_STATUS_ADDRESS")]
+    /// Address of the status listener
+    #[arg(long, default_value = DEFAULT, env = "SERIN_SERVER_STATUS_ADDRESS", value_parser = parse_address)]
     pub address: SocketAddr,
 }
 
@@ -33,6 +36,17 @@ pub fn run(arguments: &Arguments) -> ExitCode {
             println!("{}: {error}", arguments.address);
             ExitCode::FAILURE
         }
+    }
+}
+
+/// An empty variable counts as not set, as it does for `serin run`.
+fn parse_address(text: &str) -> Result<SocketAddr, String> {
+    match text {
+        "" => parse_address(DEFAULT),
+        "false" => Err("the status listener is switched off, so there is nothing to ask".to_owned()),
+        text => text
+            .parse()
+            .map_err(|_| "expected an address and a port".to_owned()),
     }
 }
 

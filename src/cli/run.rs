@@ -12,12 +12,15 @@ use crate::server::{self, StartError};
 /// What `serin run` takes.
 #[derive(Debug, Args)]
 pub struct Arguments {
-    /// Configuration files, or folders of them.
+    /// Configuration files, or directories of them
     #[arg(required = true, value_name = "FILE", env = "SERIN_CONFIG")]
     pub files: Vec<PathBuf>,
-    /// Overrides one setting of `server`, e.g. `server.status.address=127.0.0.1:9000`; repeatable.
-    #[arg(long, value_name = "PATH=VALUE")]
+    /// Sets a field under `server`, e.g. --set server.threads=2; may be given several times
+    #[arg(long, value_name = "NAME=VALUE")]
     pub set: Vec<String>,
+    /// Ends when the process that started it does, so that a demo that is killed leaves nothing behind.
+    #[arg(long, hide = true)]
+    pub until_parent_ends: bool,
 }
 
 /// Log level without `RUST_LOG`: the proxy's own news, and of Pingora only what needs a person.
@@ -28,6 +31,9 @@ pub fn run(arguments: Arguments) -> ExitCode {
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(DEFAULT_LOG))
         .format_timestamp_millis()
         .init();
+    if arguments.until_parent_ends {
+        let _ = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::TERM));
+    }
     let overrides = Overrides::from_process(arguments.set);
     match server::run(Source {
         paths: arguments.files,

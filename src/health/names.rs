@@ -63,6 +63,8 @@ struct Known {
     addresses: Vec<Resolved>,
     answered: Option<Instant>,
     due: Instant,
+    /// The last look-up failed, and the log says so.
+    is_failing: bool,
 }
 
 impl Names {
@@ -111,6 +113,7 @@ impl Names {
             addresses: Vec::new(),
             answered: None,
             due: now,
+            is_failing: false,
         });
         match outcome {
             Ok(Answer { mut addresses, ttl }) if !addresses.is_empty() => {
@@ -119,6 +122,7 @@ impl Names {
                 addresses.dedup();
                 known.due = now + ttl.clamp(MIN_TTL, MAX_TTL);
                 known.answered = Some(now);
+                known.is_failing = false;
                 let is_changed = known.addresses != addresses;
                 if is_changed {
                     let list: Vec<String> = addresses.iter().map(ToString::to_string).collect();
@@ -133,6 +137,10 @@ impl Names {
                     .err()
                     .unwrap_or_else(|| "the answer holds no address".to_owned());
                 known.due = now + RETRY_AFTER;
+                // Once, not every second while it lasts.
+                if std::mem::replace(&mut known.is_failing, true) {
+                    return false;
+                }
                 match known.addresses.is_empty() {
                     true => warn!("{name} cannot be resolved: {error}; its Target is out"),
                     false => warn!("{name} cannot be resolved: {error}; the last good answer stays"),

@@ -31,6 +31,8 @@ pub struct Context {
     /// Failures on kept connections that the Target had closed meanwhile; they are not its fault
     /// and not counted as tries.
     pub stale_connections: u32,
+    /// The last try met such a connection: the next one goes to the same Target.
+    pub goes_there_again: bool,
     /// Addresses that failed this request; never chosen again.
     pub tried: Vec<SocketAddr>,
     /// Place of this request on its Upstream's ring.
@@ -121,6 +123,7 @@ impl Context {
             normalized_path: None,
             tries: 0,
             stale_connections: 0,
+            goes_there_again: false,
             tried: Vec::new(),
             ring_key: None,
             chosen: None,

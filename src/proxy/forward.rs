@@ -26,7 +26,8 @@ pub const X_KONG_REQUEST_ID: HeaderName = HeaderName::from_static("x-kong-reques
 /// Asks for headers that say how an answer came about; heard from `server.trusted_ips` only.
 pub const X_SERIN_DEBUG: HeaderName = HeaderName::from_static("x-serin-debug");
 
-const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+/// The scheme under which the client came, as a trusted peer tells it.
+pub const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const X_FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
 const X_FORWARDED_PATH: HeaderName = HeaderName::from_static("x-forwarded-path");

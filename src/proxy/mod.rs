@@ -33,6 +33,7 @@ use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 
 use crate::clock;
+use crate::lifecycle::{Lifecycle, Phase};
 use crate::metrics::{metrics, status_class};
 use crate::snapshot::Published;
 use context::{Context, InFlight};
@@ -65,14 +66,16 @@ const NO_TARGET_LEFT: ErrorType = ErrorType::Custom("no target left");
 /// The proxy of one worker.
 pub struct Gateway {
     published: Arc<Published>,
+    lifecycle: Arc<Lifecycle>,
     ids: RequestIds,
 }
 
 impl Gateway {
-    /// Serves what `published` holds.
-    pub fn new(published: Arc<Published>) -> Self {
+    /// Serves what `published` holds, and keeps no connection once `lifecycle` is draining.
+    pub fn new(published: Arc<Published>, lifecycle: Arc<Lifecycle>) -> Self {
         Self {
             published,
+            lifecycle,
             ids: RequestIds::new(),
         }
     }
@@ -94,7 +97,10 @@ impl ProxyHttp for Gateway {
         let settings = &ctx.snapshot.settings;
         // Pingora forgets the limit after the first request. Only where it meant to keep the
         // connection at all: an HTTP/1.0 client or a proxy that shuts down gets no keep-alive here.
-        if session.get_keepalive().is_some() {
+        if self.lifecycle.phase() == Phase::Draining {
+            // Clients move elsewhere while they are still served, rather than meet a closed connection.
+            session.set_keepalive(None);
+        } else if session.get_keepalive().is_some() {
             // Whole seconds, and 0 would mean for ever.
             session.set_keepalive(Some(settings.timeouts.keepalive.as_secs().max(1)));
         }
@@ -181,7 +187,7 @@ impl ProxyHttp for Gateway {
         response: &mut ResponseHeader,
         ctx: &mut Context,
     ) -> Result<()> {
-        if response.status.is_informational() {
+        if !is_final(response.status) {
             return Ok(());
         }
         let now = clock::monotonic();
@@ -234,7 +240,7 @@ impl ProxyHttp for Gateway {
         // The header of an answer may be out already; then all that is left is to close.
         let is_answered = session
             .response_written()
-            .is_some_and(|response| !response.status.is_informational());
+            .is_some_and(|response| is_final(response.status));
         let can_reuse_downstream = answer.connection == Connection::Keep;
         if !is_answered {
             let _ = answer.send(session, ctx).await;
@@ -279,6 +285,11 @@ impl Gateway {
             )),
         }
     }
+}
+
+/// Says whether no other status follows. After 101 there is no more HTTP on the connection.
+fn is_final(status: StatusCode) -> bool {
+    !status.is_informational() || status == StatusCode::SWITCHING_PROTOCOLS
 }
 
 /// What the client is told of an error; `None` when it is gone.

@@ -43,6 +43,7 @@ pub fn after_failed_exchange(error: &mut Error, session: &Session, is_reused: bo
     error.retry.decide_reuse(is_reused);
     if may_repeat && is_reused && error.retry() && ctx.stale_connections < MAX_STALE_CONNECTIONS {
         ctx.stale_connections += 1;
+        ctx.goes_there_again = true;
         ctx.tries = ctx.tries.saturating_sub(1);
         return;
     }

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use pingora_http::RequestHeader;
 
 use super::context::Context;
+use super::forward::X_FORWARDED_PROTO;
 use super::path::normalize;
 use crate::model::RouteProtocol;
 use crate::snapshot::Subject;
@@ -43,7 +44,12 @@ pub fn find_route(request: &RequestHeader, ctx: &mut Context) -> Result<(), Unro
         ctx.normalized_path = Some(path);
     }
     let route = ctx.route().ok_or(Unrouted::NoRoute)?;
-    if !route.protocols.contains(&RouteProtocol::Http) {
+    let came_by_https = ctx.client.is_trusted
+        && request
+            .headers
+            .get(X_FORWARDED_PROTO)
+            .is_some_and(|scheme| scheme.as_bytes() == b"https");
+    if !came_by_https && !route.protocols.contains(&RouteProtocol::Http) {
         return Err(Unrouted::HttpsOnly(route.https_redirect_status_code));
     }
     if route.service.is_none() {

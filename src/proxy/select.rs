@@ -13,6 +13,12 @@ use crate::snapshot::Service;
 /// A further try draws by weight among those not tried yet, on a counter of its own, or walks on
 /// along the ring. Says `false` when nothing is left.
 pub fn choose_target(service: &Service, request: &RequestHeader, ctx: &mut Context) -> bool {
+    if std::mem::take(&mut ctx.goes_there_again) && ctx.chosen.is_some() {
+        // No turn is used up, so shares stay exact while origins close kept connections.
+        ctx.tries += 1;
+        ctx.try_started = Some(clock::monotonic());
+        return true;
+    }
     // The failed try is counted out before the next one is counted in.
     ctx.chosen = None;
     let upstream = &service.upstream;

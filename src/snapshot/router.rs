@@ -134,10 +134,10 @@ impl Router {
                 }
             });
         };
-        if !self.exact.is_empty() {
-            if let Some(paths) = self.exact.get(subject.host) {
-                consider(paths);
-            }
+        if !self.exact.is_empty()
+            && let Some(paths) = self.exact.get(subject.host)
+        {
+            consider(paths);
         }
         if !self.suffix.is_empty() {
             for (dot, _) in subject.host.match_indices('.') {

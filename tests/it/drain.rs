@@ -36,10 +36,14 @@ fn not_ready_comes_first_and_clients_are_still_served() {
     );
     assert_eq!(gateway.get_status("/status/live").status, 200);
     assert_eq!(gateway.status()["phase"], "draining");
-    // Whoever has not heard of it yet is served, on old connections and on new ones.
-    for _ in 0..10 {
-        assert_eq!(old.get("/").text(), "a");
-        assert_eq!(gateway.get("/").text(), "a");
+    // Whoever has not heard of it yet is served, on old connections and on new ones, and told to go
+    // elsewhere, so that nobody meets a closed connection later.
+    let mut new = gateway.client();
+    for client in [&mut old, &mut new] {
+        let response = client.get("/");
+        assert_eq!(response.text(), "a");
+        assert_eq!(response.header("Connection"), Some("close"));
+        client.assert_closes();
     }
     // A second signal ends the delay.
     gateway.terminate();

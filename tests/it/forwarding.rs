@@ -1,6 +1,6 @@
 //! What the origin sees of a request and the client of the answer, field by field.
 
-use crate::harness::{Client, Gateway, Origin, Reply, Request, is_request_id};
+use crate::harness::{Client, Gateway, Origin, Reply, Request, is_request_id, shop};
 
 const TRUSTING: &str = "server:\n  trusted_ips: [127.0.0.1/32]\n";
 
@@ -300,6 +300,94 @@ fn bodies_pass_in_both_directions_as_they_come() {
     assert_eq!(client.receive_chunk(), None);
     origin.answer_name();
     assert_eq!(client.get("/").text(), "a");
+}
+
+#[test]
+fn informational_answers_come_before_the_answer() {
+    let origin = Origin::start("a");
+    origin.answer_bytes(
+        "HTTP/1.1 103 Early Hints\r\nLink: </style.css>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
+    );
+    let gateway = Gateway::start(&config("", &origin, "paths: [/]"));
+    let mut client = gateway.client();
+    client.send(Request::get("/").to_bytes());
+    let (status, headers) = client.receive_head();
+    assert_eq!((status, headers.get("Link")), (103, Some("</style.css>")));
+    assert_eq!(client.receive().text(), "ok");
+}
+
+#[test]
+fn a_body_that_ends_with_the_connection_leaves_the_clients_open() {
+    let origin = Origin::start("a");
+    origin.answer_bytes("HTTP/1.1 200 OK\r\n\r\nuntil the end");
+    let gateway = Gateway::start(&config("", &origin, "paths: [/]"));
+    let mut client = gateway.client();
+    assert_eq!(client.get("/").text(), "until the end");
+    assert_eq!(client.get("/").text(), "until the end");
+}
+
+/// RFC 9112 §6.1: `Transfer-Encoding` wins, `Content-Length` does not go on, and the connection is
+/// not used again.
+#[test]
+fn a_body_framed_in_two_ways_cannot_hide_a_request() {
+    let origin = Origin::start("a");
+    let gateway = Gateway::start(&config("", &origin, "paths: [/]"));
+    let mut client = gateway.client();
+    client.send(
+        "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n\
+         3\r\nabc\r\n0\r\n\r\nGET /hidden HTTP/1.1\r\nHost: a\r\n\r\n",
+    );
+    assert_eq!(client.receive().header("Connection"), Some("close"));
+    client.assert_closes();
+    let seen = origin.only();
+    assert_eq!(seen.body, b"abc");
+    assert_eq!(seen.header("Content-Length"), None);
+}
+
+fn upgrade(target: &str) -> Request {
+    Request::get(target)
+        .header("Connection", "Upgrade")
+        .header("Upgrade", "websocket")
+}
+
+#[test]
+fn a_websocket_is_passed_through_in_both_directions() {
+    let origin = Origin::start("a");
+    origin.upgrade();
+    let gateway = Gateway::start(&config("", &origin, "paths: [/]"));
+    let mut client = gateway.client();
+    client.send(upgrade("/chat").to_bytes());
+    let (status, headers) = client.receive_head();
+    assert_eq!((status, headers.get("Upgrade")), (101, Some("websocket")));
+    for message in ["one", "two"] {
+        client.send(message);
+        assert_eq!(client.receive_bytes(3), message.as_bytes());
+    }
+    let seen = origin.only();
+    assert_eq!(seen.header("Upgrade"), Some("websocket"));
+    assert_eq!(seen.header("Connection"), Some("Upgrade"));
+    drop(client);
+    let line = &gateway.wait_for_lines("stdout", 1)[0];
+    let line: serde_json::Value = serde_json::from_str(line).unwrap();
+    assert_eq!(line["status"], 101);
+    assert_eq!(line["upstream_status"], 101);
+}
+
+#[test]
+fn a_websocket_that_breaks_is_not_opened_again_elsewhere() {
+    let (a, b) = (Origin::start("a"), Origin::start("b"));
+    let gateway = Gateway::start(&shop(&[(&a, 1), (&b, 1)]));
+    for origin in [&a, &b] {
+        origin.upgrade();
+    }
+    let mut client = gateway.client();
+    client.send(upgrade("/chat").to_bytes());
+    assert_eq!(client.receive_head().0, 101);
+    client.send("reset");
+    client.assert_closes();
+    gateway.wait_for_metric("serin_http_requests_in_flight", &[], 0.0);
+    assert_eq!(a.count() + b.count(), 1);
+    assert_eq!(gateway.metrics().sum("serin_upstream_retries_total", &[]), None);
 }
 
 #[test]

@@ -76,7 +76,7 @@ fn a_post_that_reached_an_origin_is_answered_502_and_not_repeated() {
 fn a_target_that_takes_too_long_is_left_for_another_by_get_and_reported_504_for_post() {
     let (slow, quick) = (Origin::start("slow"), Origin::start("quick"));
     slow.hold();
-    let gateway = Gateway::start(&service("retries: 5, read_timeout: 300", &[&slow, &quick]));
+    let gateway = Gateway::start(&service("retries: 5, read_timeout: 500", &[&slow, &quick]));
     for _ in 0..2 {
         assert_eq!(gateway.get("/").text(), "quick");
     }
@@ -89,11 +89,39 @@ fn a_target_that_takes_too_long_is_left_for_another_by_get_and_reported_504_for_
 }
 
 #[test]
+fn a_target_that_does_not_take_the_connection_is_left_for_another_by_any_method() {
+    let (full, quick) = (Origin::unreachable("full"), Origin::start("quick"));
+    let gateway = Gateway::start(&service("connect_timeout: 500", &[&full, &quick]));
+    for _ in 0..2 {
+        assert_eq!(gateway.get("/").text(), "quick");
+        assert_eq!(post(&gateway).text(), "quick");
+    }
+    gateway.wait_for_metric(
+        "serin_upstream_retries_total",
+        &[("service", "shop"), ("reason", "timeout")],
+        2.0,
+    );
+    gateway.apply(&service("connect_timeout: 500", &[&full]));
+    gateway.get("/").assert_own_answer(504, TIMED_OUT);
+}
+
+#[test]
+fn an_answer_that_is_no_http_is_a_502_and_not_asked_for_again() {
+    let (a, b) = (Origin::start("a"), Origin::start("b"));
+    for origin in [&a, &b] {
+        origin.answer_bytes("no header at all\r\n\r\n");
+    }
+    let gateway = Gateway::start(&service("retries: 5", &[&a, &b]));
+    gateway.get("/").assert_own_answer(502, BAD_GATEWAY);
+    assert_eq!(a.count() + b.count(), 1);
+}
+
+#[test]
 fn when_every_target_takes_too_long_the_answer_is_504() {
     let origins = [Origin::start("a"), Origin::start("b")];
     origins.iter().for_each(Origin::hold);
     let gateway = Gateway::start(&service(
-        "retries: 5, read_timeout: 200",
+        "retries: 5, read_timeout: 500",
         &[&origins[0], &origins[1]],
     ));
     gateway.get("/").assert_own_answer(504, TIMED_OUT);
@@ -161,23 +189,21 @@ fn connections_to_targets_are_kept_and_shared() {
     assert_eq!((origin.count(), origin.connections()), (10, 1));
 }
 
-/// The origin closes a kept connection just as the next request is on its way. The client must not
+/// One origin closes each kept connection just as the next request comes on it. The client must not
 /// see it, and it is no reason to go to another target or to use up a try: with `retries: 0` and
-/// equal weights both still answer every other request.
+/// equal weights both origins still answer every other request.
 #[test]
 fn a_kept_connection_that_the_origin_closed_meanwhile_is_no_error_for_get() {
-    let (a, b) = (Origin::start("a"), Origin::start("b"));
-    let gateway = Gateway::start(&service("retries: 0", &[&a, &b]));
+    let (closing, keeping) = (Origin::start("closing"), Origin::start("keeping"));
+    closing.close_reused();
+    let gateway = Gateway::start(&service("retries: 0", &[&closing, &keeping]));
     let mut client = gateway.client();
-    let mut answers: Vec<_> = (0..2).map(|_| client.get("/").text()).collect();
-    a.close_reused();
-    b.close_reused();
-    answers.extend((0..8).map(|_| client.get("/").text()));
+    let answers: Vec<_> = (0..10).map(|_| client.get("/").text()).collect();
     let turns: Vec<_> = answers.chunks(2).map(<[_]>::to_vec).collect();
     assert_eq!(turns, vec![turns[0].clone(); 5], "the targets take turns");
     assert_ne!(turns[0][0], turns[0][1]);
-    // Each request but the first of an origin came twice: on the kept connection and on a new one.
-    assert_eq!((a.count(), b.count()), (9, 9));
+    // Each request but the first came twice: on the kept connection and on a new one.
+    assert_eq!((closing.count(), keeping.count()), (9, 5));
     assert_eq!(
         gateway
             .metrics()

@@ -84,6 +84,8 @@ fn targets_on_one_address_are_one_choice_with_both_weights() {
     answers(&gateway, 88);
     assert_eq!(twice.count(), 3 * once.count());
 
+    // Another gateway, which has no kept connection that a reset could be the end of.
+    let gateway = Gateway::start(&config);
     twice.forget();
     twice.reset_before_header();
     six.reset_before_header();

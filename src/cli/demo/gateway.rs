@@ -32,7 +32,7 @@ impl Gateway {
     pub fn start(file: &Path, environment: Vec<(&str, String)>) -> Result<Self, DemoError> {
         let failed = |error| DemoError::System("start the gateway", error);
         let mut child = Command::new(std::env::current_exe().map_err(failed)?)
-            .arg("run")
+            .args(["run", "--until-parent-ends"])
             .arg(file)
             .args(["--set", "server.listeners=[{address: '127.0.0.1:0'}]"])
             .args(["--set", "server.status.address=127.0.0.1:0"])

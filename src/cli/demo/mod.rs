@@ -8,7 +8,7 @@ mod load;
 mod origin;
 mod table;
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -26,7 +26,7 @@ use table::Table;
 #[derive(Debug, Args)]
 pub struct Arguments {
     /// The configuration to run; edit it while the demo goes on. Where there is no such file, one is written.
-    #[arg(long, default_value = "conf/demo.yaml")]
+    #[arg(long, default_value = DEFAULT_FILE)]
     pub file: PathBuf,
     /// How long the demo runs, e.g. `20s` or `5m`.
     #[arg(long, default_value = "30s", value_parser = humantime::parse_duration)]
@@ -36,6 +36,8 @@ pub struct Arguments {
     pub rate: u32,
 }
 
+/// The example of this repository.
+const DEFAULT_FILE: &str = "conf/demo.yaml";
 /// The example, for whoever has the binary without the repository.
 const EXAMPLE: &str = include_str!("../../../conf/demo.yaml");
 /// How often the table is drawn.
@@ -80,19 +82,18 @@ fn play(arguments: &Arguments) -> Result<u64, DemoError> {
         .iter()
         .map(|origin| (origin.variable, origin.address.port().to_string()));
     let mut gateway = Gateway::start(&file, environment.clone().collect())?;
-    println!(
+    say(&format!(
         "Gateway on http://{}, status on http://{}",
         gateway.address, gateway.status
-    );
+    ))?;
     for origin in &origins {
-        println!("Origin {} on http://{}", origin.name, origin.address);
+        say(&format!("Origin {} on http://{}", origin.name, origin.address))?;
     }
-    println!(
-        "{} requests/s for {:?}. Now edit a weight in {} and save.\n",
-        arguments.rate,
-        arguments.duration,
+    let (rate, duration) = (arguments.rate, arguments.duration);
+    say(&format!(
+        "{rate} requests/s for {duration:?}. Now edit a weight in {} and save.\n",
         file.display()
-    );
+    ))?;
 
     let load = Load::start(gateway.address, arguments.rate);
     let started = clock::monotonic();
@@ -109,30 +110,50 @@ fn play(arguments: &Arguments) -> Result<u64, DemoError> {
             &load.measured(),
             &news,
             is_over,
-        );
+        )?;
         if is_over || !gateway.is_running() {
             break;
         }
     }
     let measured = load.stop();
     gateway.stop();
-    println!("\n{} requests, {} failed", measured.requests, measured.failed);
+    say(&format!(
+        "\n{} requests, {} failed",
+        measured.requests, measured.failed
+    ))?;
     if let Some(failure) = measured.first_failure {
-        println!("first failure: {failure}");
+        say(&format!("first failure: {failure}"))?;
     }
     Ok(measured.failed)
 }
 
-/// Returns the file, or where it does not exist the example, written to the working folder.
+/// Returns the file, or where it does not exist the example, written in its place; beside us where
+/// there is no such folder as the default names.
 fn existing_or_example(file: &Path) -> Result<PathBuf, DemoError> {
     if file.exists() {
         return Ok(file.to_owned());
     }
-    let name = file.file_name().unwrap_or("demo.yaml".as_ref());
-    let written = PathBuf::from(name);
+    let has_folder = file
+        .parent()
+        .is_none_or(|folder| folder == Path::new("") || folder.is_dir());
+    let written = match has_folder || file != Path::new(DEFAULT_FILE) {
+        true => file.to_owned(),
+        false => PathBuf::from("demo.yaml"),
+    };
     if !written.exists() {
-        std::fs::write(&written, EXAMPLE).map_err(|error| DemoError::System("write the example", error))?;
-        println!("Wrote the example to {}", written.display());
+        // The schema that the first line names lies in the repository.
+        let text: Vec<&str> = EXAMPLE
+            .lines()
+            .filter(|line| !line.contains("yaml-language-server"))
+            .collect();
+        std::fs::write(&written, text.join("\n") + "\n")
+            .map_err(|error| DemoError::System("write the example", error))?;
+        say(&format!("Wrote the example to {}", written.display()))?;
     }
     Ok(written)
+}
+
+/// Prints a line; whoever stops reading ends the demo.
+fn say(line: &str) -> Result<(), DemoError> {
+    writeln!(std::io::stdout(), "{line}").map_err(|error| DemoError::System("print", error))
 }

@@ -6,6 +6,7 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::DemoError;
 use super::load::Measured;
 use super::origin::Origin;
 use crate::config::{self, Overrides};
@@ -56,7 +57,7 @@ impl Table {
         measured: &Measured,
         news: &[String],
         is_last: bool,
-    ) {
+    ) -> Result<(), DemoError> {
         let received: Vec<u64> = origins.iter().map(Origin::received).collect();
         if let Some(generation) = generation.filter(|generation| *generation != self.generation) {
             self.generation = generation;
@@ -80,14 +81,16 @@ impl Table {
         } else {
             self.line(origins, &since, measured, elapsed)
         };
-        let mut out = std::io::stdout().lock();
-        if self.is_terminal && self.lines_drawn > 0 {
-            // Up to the first line of the last drawing, and clear from there.
-            let _ = write!(out, "\x1b[{}A\x1b[J", self.lines_drawn);
-        }
-        let _ = out.write_all(text.as_bytes());
-        let _ = out.flush();
+        // Up to the first line of the last drawing, and clear from there.
+        let above = match self.is_terminal && self.lines_drawn > 0 {
+            true => format!("\x1b[{}A\x1b[J", self.lines_drawn),
+            false => String::new(),
+        };
         self.lines_drawn = text.lines().count();
+        let mut out = std::io::stdout().lock();
+        write!(out, "{above}{text}")
+            .and_then(|()| out.flush())
+            .map_err(|error| DemoError::System("print", error))
     }
 
     fn read_weights(&mut self) {

@@ -135,7 +135,7 @@ pub(crate) static UPSTREAMS: Entity = Entity {
             "Whether the name in an SRV record becomes the Host.",
         )
         .or(|| json!(false))
-        .without_effect("Serin does not read SRV records yet"),
+        .without_effect("the Host is the Target's own name"),
         CREATED_AT,
         UPDATED_AT,
     ],

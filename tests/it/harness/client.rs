@@ -225,6 +225,13 @@ impl Client {
         self.exchange(&Request::get(target))
     }
 
+    /// Reads exactly so many bytes.
+    pub fn receive_bytes(&mut self, count: usize) -> Vec<u8> {
+        let mut bytes = vec![0; count];
+        self.reader.read_exact(&mut bytes).unwrap();
+        bytes
+    }
+
     /// Reads until the other end closes; whatever comes before that is returned.
     pub fn read_to_end(&mut self) -> Vec<u8> {
         let mut rest = Vec::new();

@@ -1,7 +1,7 @@
 //! An origin: a server on a loopback address that remembers every request and does as it is told.
 
 use std::collections::{HashMap, VecDeque};
-use std::io::{self, BufReader, Write};
+use std::io::{self, BufReader, Read, Write};
 use std::net::{IpAddr, Ipv6Addr, Shutdown, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -24,6 +24,8 @@ pub struct Origin {
     /// Bound and not listening, so that the port stays ours while connections to it are refused.
     _reservation: Socket,
     listening: Option<Listening>,
+    /// A listener that nobody accepts from, and the connection that fills its queue.
+    queue: Option<(Socket, TcpStream)>,
 }
 
 struct Listening {
@@ -53,6 +55,8 @@ enum Behaviour {
     ResetAfterHeader,
     CloseReused,
     Stream,
+    Upgrade,
+    Bytes(Vec<u8>),
 }
 
 /// An answer to give.
@@ -174,6 +178,7 @@ impl Origin {
             shared: Arc::new(Watched::new(State::default())),
             _reservation: reservation,
             listening: None,
+            queue: None,
         }
     }
 
@@ -233,8 +238,28 @@ impl Origin {
         self.shared.change(|state| state.parts.push_back(None));
     }
 
+    /// Switches to the protocol that a request asks for and from then on sends back what it gets;
+    /// at the word `reset` it resets the connection.
+    pub fn upgrade(&self) {
+        self.behave(Behaviour::Upgrade);
+    }
+
+    /// Answers with these bytes and closes the connection.
+    pub fn answer_bytes(&self, bytes: impl Into<Vec<u8>>) {
+        self.behave(Behaviour::Bytes(bytes.into()));
+    }
+
     fn behave(&self, behaviour: Behaviour) {
         self.shared.change(|state| state.behaviour = behaviour);
+    }
+
+    /// Makes an origin whose connections are never completed: its queue of one is full.
+    pub fn unreachable(name: &str) -> Self {
+        let mut origin = Self::refusing(name);
+        let socket = bind(origin.address).unwrap();
+        socket.listen(0).unwrap();
+        origin.queue = Some((socket, TcpStream::connect(origin.address).unwrap()));
+        origin
     }
 
     /// Refuses connections from now on and closes those that are open.
@@ -371,6 +396,11 @@ fn serve_connection(mut stream: TcpStream, shared: &Watched<State>, name: &str) 
                 return reset(&stream);
             }
             Behaviour::Stream => stream_parts(&mut stream, shared)?,
+            Behaviour::Upgrade => return echo(stream, reader),
+            Behaviour::Bytes(bytes) => {
+                stream.write_all(&bytes)?;
+                return stream.shutdown(Shutdown::Both);
+            }
         }
         is_reused = true;
     }
@@ -390,6 +420,20 @@ fn stream_parts(stream: &mut TcpStream, shared: &Watched<State>) -> io::Result<(
         stream.write_all(b"\r\n")?;
         if part.is_empty() {
             return Ok(());
+        }
+    }
+}
+
+fn echo(mut stream: TcpStream, mut reader: BufReader<TcpStream>) -> io::Result<()> {
+    stream.write_all(
+        b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
+    )?;
+    let mut bytes = [0; 1024];
+    loop {
+        match reader.read(&mut bytes)? {
+            0 => return Ok(()),
+            _ if bytes.starts_with(b"reset") => return reset(&stream),
+            count => stream.write_all(&bytes[..count])?,
         }
     }
 }
