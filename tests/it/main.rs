@@ -23,6 +23,7 @@ mod hashing;
 mod retries;
 mod weighted;
 
+mod errors;
 mod limits;
 
 mod drain;
