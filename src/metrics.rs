@@ -48,6 +48,8 @@ pub struct Metrics {
     pub target_in_flight: IntGaugeVec,
     /// Whether a Target may be chosen: 1, or 0 when it is out, by `upstream` and `target`.
     pub target_eligible: IntGaugeVec,
+    /// Average that the algorithm `latency` goes by, in seconds, by `upstream` and `target`.
+    pub target_latency: GaugeVec,
     /// Requests being served now.
     pub in_flight: IntGauge,
     /// Client connections open now.
@@ -132,6 +134,16 @@ impl Metrics {
                 "serin_target_eligible",
                 "1 when the Target may be chosen, 0 when it is out.",
                 &["upstream", "target"],
+            ),
+            target_latency: register(
+                r,
+                GaugeVec::new(
+                    Opts::new(
+                        "serin_target_latency_average_seconds",
+                        "Peak-sensitive average that the algorithm latency goes by.",
+                    ),
+                    &["upstream", "target"],
+                ),
             ),
             in_flight: gauge(r, "serin_http_requests_in_flight", "Requests being served now."),
             connections: gauge(r, "serin_connections", "Client connections open now."),

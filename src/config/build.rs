@@ -20,8 +20,8 @@ use super::schema::address::{parse_network, split_host};
 use super::schema::{target::DEFAULT_PORT, units};
 use crate::model::{
     AccessLog, AccessLogFormat, Algorithm, Configuration, HashInput, Hashing, HeaderMatch, HostPattern,
-    Limits, PathHandling, PathPattern, Protocol, Route, RouteProtocol, Secret, Service, Settings, Shutdown,
-    Target, TargetHost, Timeouts, Upstream, ValueMatch, Weight,
+    Limits, PathHandling, PathPattern, Protocol, Route, RouteProtocol, Secret, Service, SessionCookie,
+    Settings, Shutdown, Target, TargetHost, Timeouts, Upstream, ValueMatch, Weight,
 };
 
 /// Builds the model; whatever fails is reported, and the result is then not to be used.
@@ -283,7 +283,15 @@ fn algorithm(upstream: &written::Upstream) -> Algorithm {
             fallback,
             slots: upstream.slots,
         }),
-        _ => Algorithm::RoundRobin,
+        _ => match (upstream.algorithm.as_str(), &upstream.sticky_sessions_cookie) {
+            ("least-connections", _) => Algorithm::LeastConnections,
+            ("latency", _) => Algorithm::Latency,
+            ("sticky-sessions", Some(name)) => Algorithm::StickySessions(SessionCookie {
+                name: name.clone(),
+                path: upstream.sticky_sessions_cookie_path.clone(),
+            }),
+            _ => Algorithm::RoundRobin,
+        },
     }
 }
 
@@ -529,6 +537,33 @@ mod tests {
             })
         };
         let header = |name: &'static str| HashInput::Header(HeaderName::from_static(name));
+        for (fields, algorithm) in [
+            ("algorithm: least-connections", Algorithm::LeastConnections),
+            ("algorithm: latency, slots: 20, hash_on: none", Algorithm::Latency),
+            // decK writes both; the algorithm is what is meant.
+            (
+                "algorithm: least-connections, hash_on: ip",
+                Algorithm::LeastConnections,
+            ),
+            (
+                "algorithm: latency, hash_on: header, hash_fallback: ip",
+                Algorithm::Latency,
+            ),
+        ] {
+            check_algorithm(fields, algorithm);
+        }
+        let session = |path: &str| {
+            Algorithm::StickySessions(SessionCookie {
+                name: "session".to_owned(),
+                path: path.to_owned(),
+            })
+        };
+        let sticky = "algorithm: sticky-sessions, sticky_sessions_cookie: session";
+        check_algorithm(sticky, session("/"));
+        check_algorithm(
+            &format!("{sticky}, sticky_sessions_cookie_path: /shop"),
+            session("/shop"),
+        );
         check_algorithm("slots: 20", Algorithm::RoundRobin);
         check_algorithm("hash_on: ip", hashing(HashInput::Ip, None, 10_000));
         check_algorithm(

@@ -61,6 +61,8 @@ pub(crate) struct Upstream {
     pub(crate) hash_on_uri_capture: Option<String>,
     pub(crate) hash_fallback_uri_capture: Option<String>,
     pub(crate) slots: u32,
+    pub(crate) sticky_sessions_cookie: Option<String>,
+    pub(crate) sticky_sessions_cookie_path: String,
     pub(crate) host_header: Option<String>,
 }
 

@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::balance::PeakEwma;
 use crate::model::UpstreamKey;
 
 /// The states of all Upstreams.
@@ -29,6 +30,7 @@ pub struct UpstreamState {
 #[derive(Debug, Default)]
 pub struct TargetState {
     in_flight: AtomicU32,
+    latency: PeakEwma,
 }
 
 impl Registry {
@@ -77,6 +79,11 @@ impl TargetState {
     /// Returns the number of requests being served by this address now.
     pub fn in_flight(&self) -> u32 {
         self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// Returns how long this address takes to answer; kept only where the algorithm asks for it.
+    pub fn latency(&self) -> &PeakEwma {
+        &self.latency
     }
 }
 

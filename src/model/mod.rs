@@ -15,7 +15,7 @@ pub use service::{
 };
 pub use settings::{AccessLog, AccessLogFormat, Limits, Secret, Settings, Shutdown, Timeouts};
 pub use units::Weight;
-pub use upstream::{Algorithm, HashInput, Hashing, Target, TargetHost, Upstream, UpstreamKey};
+pub use upstream::{Algorithm, HashInput, Hashing, SessionCookie, Target, TargetHost, Upstream, UpstreamKey};
 
 /// A whole checked configuration: what one generation of the proxy is built from.
 #[derive(Debug, Clone, Default, PartialEq)]

@@ -62,6 +62,8 @@ pub struct Client {
     pub address: Option<IpAddr>,
     /// The peer is one of `server.trusted_ips`.
     pub is_trusted: bool,
+    /// The client came by TLS, here or at a trusted peer in front.
+    pub is_secure: bool,
     /// Port the client came to.
     pub server_port: u16,
 }

@@ -9,6 +9,7 @@
 mod accept;
 mod client;
 mod context;
+mod cookie;
 mod forward;
 mod hash_input;
 mod limits;
@@ -183,6 +184,7 @@ impl ProxyHttp for Gateway {
         let now = clock::monotonic();
         ctx.header_received = Some(now);
         ctx.upstream_status = Some(response.status.as_u16());
+        select::note_answer(response.status.as_u16(), now, ctx);
         if let (Some(service), Some(asked)) = (ctx.service(), ctx.try_started) {
             service
                 .upstream_requests(status_class(response.status.as_u16()))

@@ -11,7 +11,7 @@ use pingora_error::{Error, ErrorSource, ErrorType};
 use pingora_proxy::Session;
 
 use super::context::Context;
-use super::select::has_untried_target;
+use super::select::{has_untried_target, note_failure};
 use crate::metrics::status_class;
 use crate::snapshot::RetryReason;
 
@@ -62,6 +62,7 @@ fn count_failed_try(ctx: &Context) {
     if let Some(service) = ctx.service() {
         service.upstream_requests(status_class(0)).inc();
     }
+    note_failure(ctx);
 }
 
 /// Excludes the Target of the failed try and says whether another may follow.

@@ -19,6 +19,7 @@ mod forwarding;
 mod router_model;
 mod routing;
 
+mod algorithms;
 mod hashing;
 mod retries;
 mod weighted;

@@ -34,7 +34,7 @@ pub(crate) static SERVER: Record = Record {
         Field::new(
             "secret",
             Kind::Text(&format::SECRET),
-            "Keys the rings of Upstreams that hash what clients choose; at least 32 bytes. Without it, one is kept in secret_file.",
+            "Keys the rings of Upstreams that hash what clients choose, and sticky sessions; at least 32 bytes. Without it, one is kept in secret_file.",
         )
         .secret(),
         Field::new(
