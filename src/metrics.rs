@@ -44,6 +44,8 @@ pub struct Metrics {
     pub upstream_duration: HistogramVec,
     /// Further tries after a failed one, by `service` and `reason`.
     pub retries: IntCounterVec,
+    /// Further tries that the retry budget did not allow, by `service`.
+    pub retries_denied: IntCounterVec,
     /// Requests being served by a Target now, by `upstream` and `target`.
     pub target_in_flight: IntGaugeVec,
     /// Whether a Target may be chosen: 1, or 0 when it is out, by `upstream` and `target`.
@@ -122,6 +124,12 @@ impl Metrics {
                 "serin_upstream_retries_total",
                 "Further tries after a failed one.",
                 &["service", "reason"],
+            ),
+            retries_denied: counters(
+                r,
+                "serin_upstream_retries_denied_total",
+                "Further tries that the retry budget did not allow.",
+                &["service"],
             ),
             target_in_flight: gauges(
                 r,

@@ -86,6 +86,7 @@ pub(crate) struct Server {
     pub(crate) dns: Dns,
     pub(crate) limits: Limits,
     pub(crate) timeouts: Timeouts,
+    pub(crate) retries: Retries,
     pub(crate) shutdown: Shutdown,
 }
 
@@ -116,6 +117,13 @@ pub(crate) struct Timeouts {
     pub(crate) body_idle: Value,
     pub(crate) keepalive: Value,
     pub(crate) requests_per_connection: u32,
+}
+
+/// `server.retries`.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Retries {
+    pub(crate) budget_percent: u8,
+    pub(crate) min_concurrent: u32,
 }
 
 /// `server.shutdown`.

@@ -184,6 +184,7 @@ impl ProxyHttp for Gateway {
         let now = clock::monotonic();
         ctx.header_received = Some(now);
         ctx.upstream_status = Some(response.status.as_u16());
+        ctx.retry_permit = None;
         select::note_answer(response.status.as_u16(), now, ctx);
         if let (Some(service), Some(asked)) = (ctx.service(), ctx.try_started) {
             service
