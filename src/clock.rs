@@ -3,12 +3,20 @@
 //! Everything else is handed an instant, so that tests choose it and no request reads the clock
 //! twice for one event. A lint bans `now` outside this file.
 
+use std::sync::LazyLock;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Returns a point on the monotonic clock, for measuring how long something took.
 #[expect(clippy::disallowed_methods, reason = "the one place that reads it")]
 pub fn monotonic() -> Instant {
     Instant::now()
+}
+
+/// Returns how far an instant is from the first one that was asked about: a number for atomics,
+/// the same for all threads.
+pub fn elapsed_at(instant: Instant) -> Duration {
+    static FIRST: LazyLock<Instant> = LazyLock::new(monotonic);
+    instant.saturating_duration_since(*FIRST)
 }
 
 /// Returns the time since the Unix epoch, for people and for Prometheus.

@@ -44,10 +44,14 @@ pub struct Metrics {
     pub upstream_duration: HistogramVec,
     /// Further tries after a failed one, by `service` and `reason`.
     pub retries: IntCounterVec,
+    /// Further tries that the retry budget did not allow, by `service`.
+    pub retries_denied: IntCounterVec,
     /// Requests being served by a Target now, by `upstream` and `target`.
     pub target_in_flight: IntGaugeVec,
     /// Whether a Target may be chosen: 1, or 0 when it is out, by `upstream` and `target`.
     pub target_eligible: IntGaugeVec,
+    /// Average that the algorithm `latency` goes by, in seconds, by `upstream` and `target`.
+    pub target_latency: GaugeVec,
     /// Requests being served now.
     pub in_flight: IntGauge,
     /// Client connections open now.
@@ -121,6 +125,12 @@ impl Metrics {
                 "Further tries after a failed one.",
                 &["service", "reason"],
             ),
+            retries_denied: counters(
+                r,
+                "serin_upstream_retries_denied_total",
+                "Further tries that the retry budget did not allow.",
+                &["service"],
+            ),
             target_in_flight: gauges(
                 r,
                 "serin_target_requests_in_flight",
@@ -132,6 +142,16 @@ impl Metrics {
                 "serin_target_eligible",
                 "1 when the Target may be chosen, 0 when it is out.",
                 &["upstream", "target"],
+            ),
+            target_latency: register(
+                r,
+                GaugeVec::new(
+                    Opts::new(
+                        "serin_target_latency_average_seconds",
+                        "Peak-sensitive average that the algorithm latency goes by.",
+                    ),
+                    &["upstream", "target"],
+                ),
             ),
             in_flight: gauge(r, "serin_http_requests_in_flight", "Requests being served now."),
             connections: gauge(r, "serin_connections", "Client connections open now."),

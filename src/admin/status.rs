@@ -93,6 +93,9 @@ async fn show_metrics(State(shown): State<Arc<Shown>>) -> Response {
 /// and nothing awaits.
 fn read_targets(snapshot: &Snapshot) {
     let (in_flight, eligible) = (&metrics().target_in_flight, &metrics().target_eligible);
+    let latency = &metrics().target_latency;
+    let now = clock::elapsed_at(clock::monotonic());
+    latency.reset();
     in_flight.reset();
     eligible.reset();
     for upstream in &snapshot.upstreams {
@@ -107,6 +110,11 @@ fn read_targets(snapshot: &Snapshot) {
             in_flight
                 .with_label_values(&labels)
                 .add(i64::from(endpoint.state.in_flight()));
+            // Of several addresses of one Target the slowest is shown.
+            if let Some(average) = endpoint.state.latency().average(now) {
+                let gauge = latency.with_label_values(&labels);
+                gauge.set(gauge.get().max(average));
+            }
             if endpoint.is_eligible {
                 eligible.with_label_values(&labels).set(1);
             }

@@ -50,7 +50,7 @@ impl HashKey {
     ///
     /// 16 bytes of at least 32 do not give the secret away, even if the ring's key were to leak.
     pub fn from_secret(secret: &[u8]) -> Self {
-        Self(hash(&DERIVATION, &[secret]))
+        Self(siphash(&DERIVATION, &[secret]))
     }
 
     /// The published key, for inputs that clients cannot choose: their address.
@@ -79,7 +79,7 @@ impl HashKey {
     }
 
     fn tagged(&self, kind: u8, value: &[u8]) -> RingKey {
-        RingKey(hash(&self.0, &[&[kind], value]))
+        RingKey(siphash(&self.0, &[&[kind], value]))
     }
 }
 
@@ -98,7 +98,7 @@ impl RingKey {
 }
 
 /// SipHash-2-4-128 of the parts, one after the other.
-fn hash(key: &[u8; 16], parts: &[&[u8]]) -> [u8; 16] {
+pub(super) fn siphash(key: &[u8; 16], parts: &[&[u8]]) -> [u8; 16] {
     let mut hasher = SipHasher24::new_with_key(key);
     for part in parts {
         hasher.write(part);
@@ -128,8 +128,8 @@ mod tests {
     fn the_hash_is_siphash_2_4_128() {
         let key = std::array::from_fn(|byte| byte as u8);
         let hex = |bytes: [u8; 16]| bytes.map(|byte| format!("{byte:02x}")).concat();
-        assert_eq!(hex(hash(&key, &[])), "a3817f04ba25a8e66df67214c7550293");
-        assert_eq!(hex(hash(&key, &[&[0]])), "da87c1d86b99af44347659119b22fc45");
+        assert_eq!(hex(siphash(&key, &[])), "a3817f04ba25a8e66df67214c7550293");
+        assert_eq!(hex(siphash(&key, &[&[0]])), "da87c1d86b99af44347659119b22fc45");
     }
 
     #[test]

@@ -1,7 +1,8 @@
-//! Choosing among the Targets of an Upstream: weighted round robin and consistent hashing.
+//! Choosing among the Targets of an Upstream: weighted round robin, consistent hashing, least
+//! connections, latency and sticky sessions; a file for each.
 //!
 //! What it promises:
-//! - A pick is a pure function of the candidates and of the number or key that comes with it. The
+//! - A pick is a pure function of the candidates and of the numbers or key that come with it. The
 //!   counter of a round robin belongs to the caller, so it outlives a rebuild and is shared by all
 //!   workers; a ring answers the same in each process, after each restart and on each node.
 //! - Shares of a round robin are exact over each cycle, not on average.
@@ -20,7 +21,11 @@
 
 mod cumulative;
 mod key;
+pub mod latency;
+pub mod least_connections;
+mod lowest;
 mod ring;
+mod session;
 mod smooth;
 mod weighted;
 
@@ -31,7 +36,9 @@ use std::num::NonZeroU32;
 use pingora_load_balancing::Backend;
 
 pub use key::{HashKey, Input, RingKey};
+pub use latency::PeakEwma;
 pub use ring::{MAX_POINTS, Ring, RingError, points_per_weight};
+pub use session::{SessionKey, Sessions, Token};
 pub use weighted::Weighted;
 
 /// Most targets that Pingora's selectors can tell apart: they number them with a `u16`.

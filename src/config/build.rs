@@ -20,8 +20,8 @@ use super::schema::address::{parse_network, split_host};
 use super::schema::{target::DEFAULT_PORT, units};
 use crate::model::{
     AccessLog, AccessLogFormat, Algorithm, Configuration, HashInput, Hashing, HeaderMatch, HostPattern,
-    Limits, PathHandling, PathPattern, Protocol, Route, RouteProtocol, Secret, Service, Settings, Shutdown,
-    Target, TargetHost, Timeouts, Upstream, ValueMatch, Weight,
+    Limits, PathHandling, PathPattern, Protocol, RetryBudget, Route, RouteProtocol, Secret, Service,
+    SessionCookie, Settings, Shutdown, Target, TargetHost, Timeouts, Upstream, ValueMatch, Weight,
 };
 
 /// Builds the model; whatever fails is reported, and the result is then not to be used.
@@ -283,7 +283,15 @@ fn algorithm(upstream: &written::Upstream) -> Algorithm {
             fallback,
             slots: upstream.slots,
         }),
-        _ => Algorithm::RoundRobin,
+        _ => match (upstream.algorithm.as_str(), &upstream.sticky_sessions_cookie) {
+            ("least-connections", _) => Algorithm::LeastConnections,
+            ("latency", _) => Algorithm::Latency,
+            ("sticky-sessions", Some(name)) => Algorithm::StickySessions(SessionCookie {
+                name: name.clone(),
+                path: upstream.sticky_sessions_cookie_path.clone(),
+            }),
+            _ => Algorithm::RoundRobin,
+        },
     }
 }
 
@@ -338,6 +346,10 @@ fn settings(server: Map<String, Value>, checker: &mut Checker<'_>) -> Settings {
             keepalive: duration(&server.timeouts.keepalive, defaults.timeouts.keepalive),
             requests_per_connection: server.timeouts.requests_per_connection,
         },
+        retries: RetryBudget {
+            budget_percent: server.retries.budget_percent,
+            min_concurrent: server.retries.min_concurrent,
+        },
         shutdown: Shutdown {
             pre_stop_delay: duration(&server.shutdown.pre_stop_delay, defaults.shutdown.pre_stop_delay),
             drain: duration(&server.shutdown.drain, defaults.shutdown.drain),
@@ -379,7 +391,7 @@ mod tests {
             "server:\n  threads: 3\n  listeners: [{{address: '[::1]:0'}}, {{address: 127.0.0.1:9000}}]\n  status: false\n  \
              secret: {secret}\n  secret_file: /tmp/s\n  trusted_ips: [10.0.0.0/8, '::1']\n  dns: {{resolvers: ['127.0.0.1:53']}}\n  access_log: {{format: combined, path: /a}}\n  \
              limits: {{header_bytes: 1KiB, headers: 7, uri_bytes: 100, body_bytes: 2MiB}}\n  \
-             timeouts: {{body_idle: 500ms, keepalive: 1m30s, requests_per_connection: 5}}\n  \
+             timeouts: {{body_idle: 500ms, keepalive: 1m30s, requests_per_connection: 5}}\n  retries: {{budget_percent: 50, min_concurrent: 0}}\n  \
              shutdown: {{pre_stop_delay: 1s, drain: 0s}}"
         ))
         .settings;
@@ -405,6 +417,10 @@ mod tests {
                 body_idle: Duration::from_millis(500),
                 keepalive: Duration::from_secs(90),
                 requests_per_connection: 5,
+            },
+            retries: RetryBudget {
+                budget_percent: 50,
+                min_concurrent: 0,
             },
             shutdown: Shutdown {
                 pre_stop_delay: Duration::from_secs(1),
@@ -529,6 +545,33 @@ mod tests {
             })
         };
         let header = |name: &'static str| HashInput::Header(HeaderName::from_static(name));
+        for (fields, algorithm) in [
+            ("algorithm: least-connections", Algorithm::LeastConnections),
+            ("algorithm: latency, slots: 20, hash_on: none", Algorithm::Latency),
+            // decK writes both; the algorithm is what is meant.
+            (
+                "algorithm: least-connections, hash_on: ip",
+                Algorithm::LeastConnections,
+            ),
+            (
+                "algorithm: latency, hash_on: header, hash_fallback: ip",
+                Algorithm::Latency,
+            ),
+        ] {
+            check_algorithm(fields, algorithm);
+        }
+        let session = |path: &str| {
+            Algorithm::StickySessions(SessionCookie {
+                name: "session".to_owned(),
+                path: path.to_owned(),
+            })
+        };
+        let sticky = "algorithm: sticky-sessions, sticky_sessions_cookie: session";
+        check_algorithm(sticky, session("/"));
+        check_algorithm(
+            &format!("{sticky}, sticky_sessions_cookie_path: /shop"),
+            session("/shop"),
+        );
         check_algorithm("slots: 20", Algorithm::RoundRobin);
         check_algorithm("hash_on: ip", hashing(HashInput::Ip, None, 10_000));
         check_algorithm(

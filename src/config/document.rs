@@ -61,6 +61,8 @@ pub(crate) struct Upstream {
     pub(crate) hash_on_uri_capture: Option<String>,
     pub(crate) hash_fallback_uri_capture: Option<String>,
     pub(crate) slots: u32,
+    pub(crate) sticky_sessions_cookie: Option<String>,
+    pub(crate) sticky_sessions_cookie_path: String,
     pub(crate) host_header: Option<String>,
 }
 
@@ -84,6 +86,7 @@ pub(crate) struct Server {
     pub(crate) dns: Dns,
     pub(crate) limits: Limits,
     pub(crate) timeouts: Timeouts,
+    pub(crate) retries: Retries,
     pub(crate) shutdown: Shutdown,
 }
 
@@ -114,6 +117,13 @@ pub(crate) struct Timeouts {
     pub(crate) body_idle: Value,
     pub(crate) keepalive: Value,
     pub(crate) requests_per_connection: u32,
+}
+
+/// `server.retries`.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Retries {
+    pub(crate) budget_percent: u8,
+    pub(crate) min_concurrent: u32,
 }
 
 /// `server.shutdown`.

@@ -1,7 +1,7 @@
 //! `server.secret`, or the file that stands in for it.
 //!
-//! Rings whose input clients choose are keyed with a secret, so that nobody can compute which
-//! value lands on which Target. Where none is configured one is made on first need and kept, so
+//! Rings whose input clients choose, and the cookies of sticky sessions, are keyed with a secret, so
+//! that nobody can compute which value leads to which Target. Where none is configured one is made on first need and kept, so
 //! that a restart does not move everybody.
 
 use std::fs::OpenOptions;
@@ -28,7 +28,7 @@ pub enum SecretError {
     },
     /// The file is too short to be a secret.
     #[error(
-        "the secret file {path} holds fewer than {} bytes; delete it to have one made, which moves the keys of every ring",
+        "the secret file {path} holds fewer than {} bytes; delete it to have one made, which moves the keys of every ring and ends all sticky sessions",
         Secret::MIN_BYTES
     )]
     TooShort {
@@ -59,7 +59,8 @@ fn is_needed(configuration: &Configuration) -> bool {
         .upstreams
         .iter()
         .any(|upstream| match &upstream.algorithm {
-            Algorithm::RoundRobin => false,
+            Algorithm::RoundRobin | Algorithm::LeastConnections | Algorithm::Latency => false,
+            Algorithm::StickySessions(_) => true,
             Algorithm::ConsistentHashing(hashing) => {
                 hashing.input.is_chosen_by_client()
                     || hashing

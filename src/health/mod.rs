@@ -5,7 +5,7 @@ mod names;
 mod state;
 
 pub use names::{Names, Resolved};
-pub use state::{Registry, TargetState, UpstreamState};
+pub use state::{Registry, RetryPermit, TargetState, UpstreamState};
 
 /// What was observed of Upstreams and names: handed to every build of a snapshot.
 #[derive(Debug, Default)]

@@ -13,9 +13,9 @@ mod upstream;
 pub use service::{
     HeaderMatch, HostPattern, PathHandling, PathPattern, Protocol, Route, RouteProtocol, Service, ValueMatch,
 };
-pub use settings::{AccessLog, AccessLogFormat, Limits, Secret, Settings, Shutdown, Timeouts};
+pub use settings::{AccessLog, AccessLogFormat, Limits, RetryBudget, Secret, Settings, Shutdown, Timeouts};
 pub use units::Weight;
-pub use upstream::{Algorithm, HashInput, Hashing, Target, TargetHost, Upstream, UpstreamKey};
+pub use upstream::{Algorithm, HashInput, Hashing, SessionCookie, Target, TargetHost, Upstream, UpstreamKey};
 
 /// A whole checked configuration: what one generation of the proxy is built from.
 #[derive(Debug, Clone, Default, PartialEq)]

@@ -29,6 +29,8 @@ pub struct Settings {
     pub limits: Limits,
     /// How long clients may take.
     pub timeouts: Timeouts,
+    /// How much of the load may be retries.
+    pub retries: RetryBudget,
     /// What happens on SIGTERM.
     pub shutdown: Shutdown,
 }
@@ -49,6 +51,7 @@ impl Default for Settings {
             resolvers: Vec::new(),
             limits: Limits::default(),
             timeouts: Timeouts::default(),
+            retries: RetryBudget::default(),
             shutdown: Shutdown::default(),
         }
     }
@@ -143,6 +146,36 @@ impl Default for Timeouts {
     }
 }
 
+/// How many requests of an Upstream may be on a second or further retry at a time: a share of its
+/// requests in flight, or a few where that is less.
+///
+/// Without it a pool that is down gets every request as many times as a Service has `retries`, just
+/// when it can bear it least. The first retry is always allowed: it is what hides a single dead
+/// Target from clients, and at most doubles the load.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RetryBudget {
+    /// Share of the requests in flight, in percent, 0 to 100. Default 20, Envoy's and linkerd's.
+    pub budget_percent: u8,
+    /// Retries that are allowed at any load, so that an idle pool is retried at all. Default 3.
+    pub min_concurrent: u32,
+}
+
+impl RetryBudget {
+    /// Returns how many requests may be retried at a time while `in_flight` are served.
+    pub fn limit(self, in_flight: u64) -> u64 {
+        (in_flight * u64::from(self.budget_percent) / 100).max(self.min_concurrent.into())
+    }
+}
+
+impl Default for RetryBudget {
+    fn default() -> Self {
+        Self {
+            budget_percent: 20,
+            min_concurrent: 3,
+        }
+    }
+}
+
 /// What happens on SIGTERM.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Shutdown {
@@ -157,6 +190,30 @@ impl Default for Shutdown {
         Self {
             pre_stop_delay: Duration::ZERO,
             drain: Duration::from_secs(30),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_retry_budget_is_a_share_of_the_load_or_a_few() {
+        for (budget_percent, min_concurrent, in_flight, limit) in [
+            (20, 3, 0, 3),
+            (20, 3, 19, 3),
+            (20, 3, 20, 4),
+            (20, 3, 1_000, 200),
+            (0, 0, 1_000, 0),
+            (0, 2, 1_000, 2),
+            (100, 0, 7, 7),
+        ] {
+            let budget = RetryBudget {
+                budget_percent,
+                min_concurrent,
+            };
+            assert_eq!(budget.limit(in_flight), limit, "{budget:?} of {in_flight}");
         }
     }
 }

@@ -37,6 +37,21 @@ pub enum Algorithm {
     RoundRobin,
     /// Ketama ring on an input taken from the request.
     ConsistentHashing(Hashing),
+    /// The fewest requests in flight for its weight.
+    LeastConnections,
+    /// The shortest peak-sensitive average of response times for its load and weight.
+    Latency,
+    /// Round robin for a client's first request; the cookie it is given leads the next ones there.
+    StickySessions(SessionCookie),
+}
+
+/// The cookie of a sticky session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SessionCookie {
+    /// Name of the cookie.
+    pub name: String,
+    /// `Path` attribute of the cookie; default `/`.
+    pub path: String,
 }
 
 /// What a consistent-hashing Upstream hashes.

@@ -34,10 +34,13 @@ pub fn identify_client(session: &Session, trusted_ips: &[IpNet]) -> Client {
         true => forwarded_client(&session.req_header().headers, trusted_ips).or(peer),
         false => peer,
     };
+    let is_secure = session.digest().is_some_and(|digest| digest.ssl_digest.is_some())
+        || is_trusted && is_forwarded_from_https(&session.req_header().headers);
     Client {
         peer,
         address,
         is_trusted,
+        is_secure,
         server_port,
     }
 }
@@ -63,6 +66,13 @@ fn forwarded_client(headers: &HeaderMap, trusted_ips: &[IpNet]) -> Option<IpAddr
         }
     }
     first.or_else(|| parse_address(headers.get(&X_REAL_IP)?.to_str().ok()?.trim()))
+}
+
+/// Says whether a proxy in front of this one took the request by TLS.
+fn is_forwarded_from_https(headers: &HeaderMap) -> bool {
+    headers
+        .get("x-forwarded-proto")
+        .is_some_and(|scheme| scheme.as_bytes().eq_ignore_ascii_case(b"https"))
 }
 
 /// Takes an address with or without brackets and port.

@@ -10,6 +10,7 @@ use prometheus::IntGauge;
 use super::request_id::RequestId;
 use crate::balance::{Index, RingKey};
 use crate::clock;
+use crate::health::RetryPermit;
 use crate::snapshot::{Endpoint, Endpoints, Matched, Route, Service, Snapshot};
 
 /// State of one request, from its header to its log line.
@@ -45,7 +46,9 @@ pub struct Context {
     pub header_received: Option<Instant>,
     /// Status the Target answered with.
     pub upstream_status: Option<u16>,
-    /// Value of the hash cookie that the answer has to set.
+    /// Counts the request against the retry budget, from its second retry to the response header.
+    pub retry_permit: Option<RetryPermit>,
+    /// The cookie that the answer has to set: the hash cookie, or that of a sticky session.
     pub issued_cookie: Option<HeaderValue>,
     /// Bytes of the request's body so far, for the limit.
     pub body_bytes: u64,
@@ -64,6 +67,8 @@ pub struct Client {
     pub address: Option<IpAddr>,
     /// The peer is one of `server.trusted_ips`.
     pub is_trusted: bool,
+    /// The client came by TLS, here or at a trusted peer in front.
+    pub is_secure: bool,
     /// Port the client came to.
     pub server_port: u16,
 }
@@ -130,6 +135,7 @@ impl Context {
             try_started: None,
             header_received: None,
             upstream_status: None,
+            retry_permit: None,
             issued_cookie: None,
             body_bytes: 0,
             wants_debug: false,

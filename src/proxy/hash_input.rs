@@ -7,6 +7,7 @@ use percent_encoding::percent_decode_str;
 use pingora_http::RequestHeader;
 
 use super::context::Context;
+use super::cookie;
 use crate::balance::{HashKey, Input, RingKey};
 use crate::model::{HashInput, PathPattern};
 use crate::snapshot::Hashing;
@@ -33,12 +34,11 @@ fn key_of(input: &HashInput, key: &HashKey, request: &RequestHeader, ctx: &mut C
             Some(key.ring_key(Input::Header(&value)))
         }
         HashInput::Cookie { name, path } => {
-            if let Some(value) = cookie(&request.headers, name) {
+            if let Some(value) = cookie::value(&request.headers, name) {
                 return Some(key.ring_key(Input::Cookie(value)));
             }
             let value = uuid::Uuid::new_v4().to_string();
-            let set_cookie = format!("{name}={value}; Path={path}; SameSite=Lax; HttpOnly");
-            ctx.issued_cookie = set_cookie.parse().ok();
+            ctx.issued_cookie = cookie::set_cookie(name, &value, path, &ctx.client);
             Some(key.ring_key(Input::Cookie(value.as_bytes())))
         }
         HashInput::Path => Some(key.ring_key(Input::Path(path.as_bytes()))),
@@ -71,19 +71,6 @@ fn joined<'a>(headers: &'a HeaderMap, name: &http::HeaderName) -> Option<Cow<'a,
         joined.extend_from_slice(value.as_bytes());
     }
     Some(joined)
-}
-
-/// The value of a cookie; an empty one counts as absent.
-fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a [u8]> {
-    let values = headers.get_all(http::header::COOKIE).iter();
-    values
-        .flat_map(|value| value.as_bytes().split(|byte| *byte == b';'))
-        .filter_map(|pair| {
-            let pair = pair.trim_ascii();
-            let (key, value) = pair.split_at_checked(pair.iter().position(|byte| *byte == b'=')?)?;
-            (key == name.as_bytes()).then_some(&value[1..])
-        })
-        .find(|value| !value.is_empty())
 }
 
 /// The value of a query argument as Kong hashes it: a bare name is `true`, several values are
@@ -126,16 +113,5 @@ mod tests {
         ] {
             assert_eq!(query_argument(query, "user").as_deref(), value, "{query}");
         }
-    }
-
-    #[test]
-    fn cookies_are_found_among_others() {
-        let mut headers = HeaderMap::new();
-        headers.append("cookie", "a=1; session=x=y; sessions=2".parse().unwrap());
-        headers.append("cookie", "late=3;empty=".parse().unwrap());
-        assert_eq!(cookie(&headers, "session"), Some(&b"x=y"[..]));
-        assert_eq!(cookie(&headers, "late"), Some(&b"3"[..]));
-        assert_eq!(cookie(&headers, "empty"), None);
-        assert_eq!(cookie(&headers, "absent"), None);
     }
 }

@@ -4,15 +4,18 @@ use http::StatusCode;
 use http::header::CONTENT_LENGTH;
 use pingora_http::RequestHeader;
 
-use super::respond::Answer;
+use super::respond::{Answer, message_of};
 use crate::model::Limits;
 
 /// The answer to a body over the limit; what is left of it is not read.
-pub const BODY_TOO_LARGE: Answer = Answer::closing(StatusCode::PAYLOAD_TOO_LARGE, "Payload too large");
-const URI_TOO_LONG: Answer = Answer::keeping(StatusCode::URI_TOO_LONG, "URI too long");
+pub const BODY_TOO_LARGE: Answer = Answer::closing(
+    StatusCode::PAYLOAD_TOO_LARGE,
+    message_of(StatusCode::PAYLOAD_TOO_LARGE),
+);
+const URI_TOO_LONG: Answer = Answer::keeping(StatusCode::URI_TOO_LONG, message_of(StatusCode::URI_TOO_LONG));
 const HEADER_TOO_LARGE: Answer = Answer::keeping(
     StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-    "Request header or cookie too large",
+    message_of(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE),
 );
 
 /// Returns the answer to a request whose header is over a limit.

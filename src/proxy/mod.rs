@@ -6,8 +6,10 @@
 //! began. An answer of our own that keeps the connection can only be given in `request_filter`
 //! (after it, Pingora closes), so an Upstream without any Target is answered there.
 
+mod accept;
 mod client;
 mod context;
+mod cookie;
 mod forward;
 mod hash_input;
 mod limits;
@@ -35,6 +37,7 @@ use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 use crate::clock;
 use crate::lifecycle::{Lifecycle, Phase};
 use crate::metrics::{metrics, status_class};
+use crate::model::{TargetHost, UpstreamKey};
 use crate::snapshot::Published;
 use context::{Context, InFlight};
 use request_id::RequestIds;
@@ -52,13 +55,7 @@ const NO_TARGET: Answer = Answer::keeping(
     StatusCode::SERVICE_UNAVAILABLE,
     "failure to get a peer from the ring-balancer",
 );
-const BAD_GATEWAY: Answer = Answer::closing(
-    StatusCode::BAD_GATEWAY,
-    "An invalid response was received from the upstream server",
-);
-const TIMED_OUT: Answer = Answer::closing(StatusCode::GATEWAY_TIMEOUT, "The upstream server is timing out");
-const UNEXPECTED: Answer = Answer::closing(StatusCode::INTERNAL_SERVER_ERROR, "An unexpected error occurred");
-const MALFORMED: Answer = Answer::closing(StatusCode::BAD_REQUEST, "Bad request");
+const NAME_NOT_RESOLVED: Answer = Answer::keeping(StatusCode::SERVICE_UNAVAILABLE, "name resolution failed");
 
 /// What Pingora's errors call an Upstream in which nothing is left to choose.
 const NO_TARGET_LEFT: ErrorType = ErrorType::Custom("no target left");
@@ -193,6 +190,8 @@ impl ProxyHttp for Gateway {
         let now = clock::monotonic();
         ctx.header_received = Some(now);
         ctx.upstream_status = Some(response.status.as_u16());
+        ctx.retry_permit = None;
+        select::note_answer(response.status.as_u16(), now, ctx);
         if let (Some(service), Some(asked)) = (ctx.service(), ctx.try_started) {
             service
                 .upstream_requests(status_class(response.status.as_u16()))
@@ -231,7 +230,7 @@ impl ProxyHttp for Gateway {
     }
 
     async fn fail_to_proxy(&self, session: &mut Session, error: &Error, ctx: &mut Context) -> FailToProxy {
-        let Some(answer) = answer_to(error) else {
+        let Some(answer) = answer_to(error, ctx) else {
             return FailToProxy {
                 error_code: 0,
                 can_reuse_downstream: false,
@@ -273,10 +272,13 @@ impl Gateway {
         }
         // RFC 9112 §3.2; that there are not two is Pingora's care.
         if request.version == Version::HTTP_11 && !request.headers.contains_key(HOST) {
-            return Some(MALFORMED);
+            return Some(Answer::closing(
+                StatusCode::BAD_REQUEST,
+                respond::message_of(StatusCode::BAD_REQUEST),
+            ));
         }
         match route::find_route(request, ctx) {
-            Ok(()) => ctx.service()?.upstream.is_empty().then_some(NO_TARGET),
+            Ok(()) => ctx.service()?.upstream.is_empty().then(|| no_target(ctx)),
             Err(Unrouted::NoRoute) => Some(NO_ROUTE),
             Err(Unrouted::NoService) => Some(NO_SERVICE),
             Err(Unrouted::HttpsOnly(status)) => Some(Answer::keeping(
@@ -293,20 +295,27 @@ fn is_final(status: StatusCode) -> bool {
 }
 
 /// What the client is told of an error; `None` when it is gone.
-fn answer_to(error: &Error) -> Option<Answer> {
-    match (error.esource(), error.etype()) {
-        (_, ErrorType::HTTPStatus(413)) => Some(limits::BODY_TOO_LARGE),
-        (_, etype) if *etype == NO_TARGET_LEFT => Some(NO_TARGET),
-        (ErrorSource::Upstream, _) if retry::is_timeout(error) => Some(TIMED_OUT),
-        (ErrorSource::Upstream, _) => Some(BAD_GATEWAY),
+fn answer_to(error: &Error, ctx: &Context) -> Option<Answer> {
+    let status = match (error.esource(), error.etype()) {
+        (_, ErrorType::HTTPStatus(status)) => StatusCode::from_u16(*status).ok()?,
+        (_, etype) if *etype == NO_TARGET_LEFT => return Some(no_target(ctx)),
+        (ErrorSource::Upstream, _) if retry::is_timeout(error) => StatusCode::GATEWAY_TIMEOUT,
+        (ErrorSource::Upstream, _) => StatusCode::BAD_GATEWAY,
         (
             ErrorSource::Downstream,
             ErrorType::WriteError | ErrorType::ReadError | ErrorType::ConnectionClosed,
-        ) => None,
-        (ErrorSource::Downstream, ErrorType::ReadTimedout) => {
-            Some(Answer::closing(StatusCode::REQUEST_TIMEOUT, "Request timeout"))
-        }
-        (ErrorSource::Downstream, _) => Some(MALFORMED),
-        (ErrorSource::Internal | ErrorSource::Unset, _) => Some(UNEXPECTED),
+        ) => return None,
+        (ErrorSource::Downstream, ErrorType::ReadTimedout) => StatusCode::REQUEST_TIMEOUT,
+        (ErrorSource::Downstream, _) => StatusCode::BAD_REQUEST,
+        (ErrorSource::Internal | ErrorSource::Unset, _) => StatusCode::INTERNAL_SERVER_ERROR,
+    };
+    Some(Answer::closing(status, respond::message_of(status)))
+}
+
+/// Why there is no Target: nobody of an Upstream may be chosen, or a Service's host has no address.
+fn no_target(ctx: &Context) -> Answer {
+    match ctx.service().map(|service| &service.upstream.key) {
+        Some(UpstreamKey::Direct(TargetHost::Name(_), _)) => NAME_NOT_RESOLVED,
+        _ => NO_TARGET,
     }
 }

@@ -5,13 +5,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{
     CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HeaderName, HeaderValue, LOCATION, SERVER, SET_COOKIE,
-    TRANSFER_ENCODING, UPGRADE, VIA,
+    TRANSFER_ENCODING, UPGRADE, VARY, VIA,
 };
 use http::{HeaderMap, Method, StatusCode};
 use pingora_error::Result;
 use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
 
+use super::accept::preferred_format;
 use super::context::Context;
 use super::forward::{PRODUCT, X_KONG_REQUEST_ID, via};
 use crate::clock;
@@ -81,6 +82,29 @@ fn add_debug_headers(response: &mut ResponseHeader, ctx: &Context) -> Result<()>
     Ok(())
 }
 
+/// Kong's text for a status, where there is nothing more to say.
+pub const fn message_of(status: StatusCode) -> &'static str {
+    match status.as_u16() {
+        400 => "Bad request",
+        404 => "Not found",
+        405 => "Method not allowed",
+        408 => "Request timeout",
+        411 => "Length required",
+        412 => "Precondition failed",
+        413 => "Payload too large",
+        414 => "URI too long",
+        417 => "Expectation failed",
+        426 => "Please use HTTPS protocol",
+        // nginx's 494, which it sends as 400; 431 is what RFC 6585 has for it.
+        431 => "Request header or cookie too large",
+        500 => "An unexpected error occurred",
+        502 => "An invalid response was received from the upstream server",
+        503 => "The upstream server is currently unavailable",
+        504 => "The upstream server is timing out",
+        _ => "An error occurred",
+    }
+}
+
 /// An answer that the gateway gives itself: Kong's statuses and texts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Answer {
@@ -136,11 +160,10 @@ impl Answer {
             // Kong also sends `Connection: Upgrade`; that field is Pingora's, which writes its own.
             header.insert_header(UPGRADE, "TLS/1.2, HTTP/1.1")?;
         }
-        let body = format!(
-            "{{\"message\":\"{}\",\"request_id\":\"{}\"}}",
-            self.message, ctx.id
-        );
-        header.insert_header(CONTENT_TYPE, "application/json; charset=utf-8")?;
+        let format = preferred_format(&session.req_header().headers);
+        let body = format.write(self.message, ctx.id);
+        header.insert_header(CONTENT_TYPE, format.content_type())?;
+        header.insert_header(VARY, HeaderValue::from_static("Accept"))?;
         header.insert_header(CONTENT_LENGTH, body.len())?;
         header.insert_header(SERVER, HeaderValue::from_static(PRODUCT))?;
         header.insert_header(

@@ -3,7 +3,10 @@
 //! Kong's rule (nginx's `proxy_next_upstream error timeout`): a request that reached no origin may
 //! always be tried elsewhere; one that an origin may have seen only if its method is idempotent
 //! (RFC 9110 §9.2.2), nothing of the answer has gone to the client, and its body is still at hand.
-//! The Service's `retries` bounds the further tries, and no address is tried twice.
+//! The Service's `retries` bounds the further tries, and no address is tried twice. From its second
+//! retry a request also needs room in the Upstream's budget, so that a pool that is down is not sent
+//! every request many times over. The budget is the Upstream's, since the Targets are what it spares:
+//! Services that share them share it, and those on other pools keep theirs.
 //!
 //! Pingora's own limit is global and set out of the way; the count is kept in the context.
 
@@ -11,9 +14,9 @@ use pingora_error::{Error, ErrorSource, ErrorType};
 use pingora_proxy::Session;
 
 use super::context::Context;
-use super::select::has_untried_target;
+use super::select::{has_untried_target, note_failure};
 use crate::metrics::status_class;
-use crate::snapshot::RetryReason;
+use crate::snapshot::{RetryReason, Service};
 
 /// A kept connection that the Target closed meanwhile is no fault of the Target: the request goes
 /// there again on another connection, at most this often, without counting as a try.
@@ -63,6 +66,7 @@ fn count_failed_try(ctx: &Context) {
     if let Some(service) = ctx.service() {
         service.upstream_requests(status_class(0)).inc();
     }
+    note_failure(ctx);
 }
 
 /// Excludes the Target of the failed try and says whether another may follow.
@@ -73,11 +77,29 @@ fn give_up_target(reason: RetryReason, ctx: &mut Context) -> bool {
     let Some(service) = ctx.service().cloned() else {
         return false;
     };
-    let again = ctx.tries <= u32::from(service.retries) && has_untried_target(&service, ctx);
-    if again {
-        service.retries(reason).inc();
+    if ctx.tries > u32::from(service.retries) || !has_untried_target(&service, ctx) {
+        return false;
     }
-    again
+    if !fits_budget(&service, ctx) {
+        service.retries_denied().inc();
+        return false;
+    }
+    service.retries(reason).inc();
+    true
+}
+
+/// Says whether the Upstream's budget has room for this request's next try. The first retry needs
+/// none; whoever has room for one keeps it for the next. Adds up the loads of all Targets, which
+/// spares every other request a counter of its own.
+fn fits_budget(service: &Service, ctx: &mut Context) -> bool {
+    if ctx.tries <= 1 || ctx.retry_permit.is_some() {
+        return true;
+    }
+    let endpoints = service.upstream.endpoints();
+    let loads = endpoints.list.iter().map(|endpoint| endpoint.state.in_flight());
+    let limit = ctx.snapshot.settings.retries.limit(loads.map(u64::from).sum());
+    ctx.retry_permit = service.upstream.state().permit_retry(limit);
+    ctx.retry_permit.is_some()
 }
 
 /// Says whether the other side took too long: what the client is told as 504.

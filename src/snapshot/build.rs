@@ -82,6 +82,7 @@ impl Builder<'_> {
             settings: Arc::new(Settings {
                 limits: source.settings.limits.clone(),
                 timeouts: source.settings.timeouts.clone(),
+                retries: source.settings.retries,
                 trusted_ips: source.settings.trusted_ips.clone(),
                 access_log: self.access_log.clone(),
             }),

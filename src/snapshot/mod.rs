@@ -23,7 +23,7 @@ use prometheus::{Histogram, IntCounter};
 pub use build::Builder;
 pub use publish::Published;
 pub use router::{Matched, Router, Subject};
-pub use upstream::{Endpoint, Endpoints, Hashing, Upstream};
+pub use upstream::{Endpoint, Endpoints, Hashing, Selection, Session, Upstream};
 
 use crate::access_log::AccessLog;
 use crate::metrics::{ByStatusClass, HistogramSlot, STABLE, STATUS_CLASSES, Slot, metrics};
@@ -64,6 +64,8 @@ pub struct Settings {
     pub limits: model::Limits,
     /// How long clients may take.
     pub timeouts: model::Timeouts,
+    /// How much of the load may be retries.
+    pub retries: model::RetryBudget,
     /// Peers whose forwarding headers are believed.
     pub trusted_ips: Vec<ipnet::IpNet>,
     /// Access log, if any.
@@ -128,6 +130,7 @@ struct ServiceMetrics {
     request_duration: HistogramSlot,
     upstream_duration: HistogramSlot,
     retries: [Slot<IntCounter>; RetryReason::ALL.len()],
+    retries_denied: Slot<IntCounter>,
 }
 
 /// Why a request was tried again.
@@ -203,6 +206,12 @@ impl Service {
                 .with_label_values(&[&*self.label, reason.label()])
         };
         self.metrics.retries[reason as usize].get(find)
+    }
+
+    /// Returns the counter of retries that the budget did not allow.
+    pub fn retries_denied(&self) -> &IntCounter {
+        let find = || metrics().retries_denied.with_label_values(&[&*self.label]);
+        self.metrics.retries_denied.get(find)
     }
 }
 

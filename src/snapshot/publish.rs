@@ -119,6 +119,7 @@ fn forget_series(old: &Snapshot, new: &Snapshot) {
             let _ = metrics()
                 .upstream_duration
                 .remove_label_values(&[&**service, STABLE]);
+            let _ = metrics().retries_denied.remove_label_values(&[&**service]);
             for reason in super::RetryReason::ALL {
                 let _ = metrics()
                     .retries

@@ -14,9 +14,9 @@ use arc_swap::ArcSwap;
 use http::HeaderValue;
 use log::warn;
 
-use crate::balance::{Candidate, HashKey, Ring, Weighted};
+use crate::balance::{Candidate, HashKey, Ring, SessionKey, Sessions, Weighted};
 use crate::health::{Names, Observed, Resolved, TargetState, UpstreamState};
-use crate::model::{self, Algorithm, HashInput, Secret, Target, TargetHost, UpstreamKey};
+use crate::model::{self, Algorithm, HashInput, Secret, SessionCookie, Target, TargetHost, UpstreamKey};
 
 /// A compiled Upstream.
 #[derive(Debug)]
@@ -25,14 +25,37 @@ pub struct Upstream {
     pub key: UpstreamKey,
     /// Host header for all Targets, when the Upstream sets one.
     pub host_header: Option<HeaderValue>,
-    /// Consistent hashing, when the Upstream uses it.
-    pub hashing: Option<Hashing>,
+    /// How a Target is chosen.
+    pub selection: Selection,
     /// Separates the pooled connections of this Upstream from those of others on the same address.
     pub group_key: u64,
     source: model::Upstream,
     endpoints: ArcSwap<Endpoints>,
     is_empty: AtomicBool,
     state: Arc<UpstreamState>,
+}
+
+/// How a Target is chosen: the algorithm, compiled.
+#[derive(Debug, PartialEq)]
+pub enum Selection {
+    /// Weighted round robin; what the others come back to as well.
+    RoundRobin,
+    /// A place on a ring.
+    ConsistentHashing(Hashing),
+    /// The fewest requests in flight.
+    LeastConnections,
+    /// The quickest answers.
+    Latency,
+    /// The Target that the client's cookie names.
+    StickySessions(Session),
+}
+
+/// Sticky sessions, compiled.
+#[derive(Debug, PartialEq)]
+pub struct Session {
+    /// The cookie that names a Target.
+    pub cookie: SessionCookie,
+    key: SessionKey,
 }
 
 /// Consistent hashing, compiled.
@@ -53,6 +76,8 @@ pub struct Endpoints {
     pub eligible: Vec<Candidate>,
     /// Round robin over the eligible; `None` when there is none.
     pub weighted: Option<Weighted>,
+    /// What cookies call the addresses of the whole list, when sessions are sticky.
+    pub sessions: Option<Sessions>,
     /// Ring over the whole list, when the Upstream hashes: a Target that goes down moves no key but
     /// its own.
     pub ring: Option<Ring>,
@@ -81,16 +106,12 @@ impl Upstream {
         secret: Option<&Secret>,
         observed: &Observed,
     ) -> Self {
-        let hashing = match &source.algorithm {
-            Algorithm::RoundRobin => None,
-            Algorithm::ConsistentHashing(hashing) => Some(Hashing::build(hashing, secret)),
-        };
         let upstream = Self {
             host_header: source
                 .host_header
                 .as_deref()
                 .map(|host| HeaderValue::from_str(host).expect("the model holds valid hosts")),
-            hashing,
+            selection: Selection::build(&source.algorithm, secret),
             group_key: ahash::RandomState::with_seeds(1, 2, 3, 4).hash_one(&key),
             endpoints: ArcSwap::from_pointee(Endpoints::default()),
             is_empty: AtomicBool::new(true),
@@ -104,18 +125,12 @@ impl Upstream {
 
     /// Says whether this was compiled from the same source and secret.
     pub(super) fn is_built_from(&self, source: &model::Upstream, secret: Option<&Secret>) -> bool {
-        self.source == *source
-            && match (&self.hashing, &source.algorithm) {
-                (Some(built), Algorithm::ConsistentHashing(hashing)) => {
-                    *built == Hashing::build(hashing, secret)
-                }
-                _ => true,
-            }
+        self.source == *source && self.selection == Selection::build(&source.algorithm, secret)
     }
 
     /// Compiles the addresses anew from what was observed, and swaps them in; for the control thread.
     pub fn refresh(&self, observed: &Observed) {
-        let endpoints = Endpoints::build(&self.source, &self.state, self.hashing.as_ref(), &observed.names);
+        let endpoints = Endpoints::build(&self.source, &self.state, &self.selection, &observed.names);
         self.is_empty
             .store(endpoints.weighted.is_none(), Ordering::Relaxed);
         self.endpoints.store(Arc::new(endpoints));
@@ -154,8 +169,24 @@ impl Upstream {
     }
 
     /// Returns what outlives this snapshot: positions of round robins, the state of each address.
-    pub fn state(&self) -> &UpstreamState {
+    pub fn state(&self) -> &Arc<UpstreamState> {
         &self.state
+    }
+}
+
+impl Selection {
+    fn build(algorithm: &Algorithm, secret: Option<&Secret>) -> Self {
+        match algorithm {
+            Algorithm::RoundRobin => Self::RoundRobin,
+            Algorithm::ConsistentHashing(hashing) => Self::ConsistentHashing(Hashing::build(hashing, secret)),
+            Algorithm::LeastConnections => Self::LeastConnections,
+            Algorithm::Latency => Self::Latency,
+            Algorithm::StickySessions(cookie) => Self::StickySessions(Session {
+                cookie: cookie.clone(),
+                // Whoever runs this has the secret: `config::secret` sees to it.
+                key: SessionKey::from_secret(secret.map_or(&[], Secret::expose)),
+            }),
+        }
     }
 }
 
@@ -182,7 +213,7 @@ impl Endpoints {
     fn build(
         upstream: &model::Upstream,
         state: &UpstreamState,
-        hashing: Option<&Hashing>,
+        selection: &Selection,
         names: &Names,
     ) -> Self {
         let mut list: Vec<Endpoint> = Vec::with_capacity(upstream.targets.len());
@@ -223,16 +254,24 @@ impl Endpoints {
                 });
             }
         }
-        let ring = hashing.and_then(|hashing| match Ring::build(&candidates, hashing.slots) {
-            Ok(ring) => Some(ring),
-            Err(error) => {
-                warn!(
-                    "upstream {}: {error}; its requests are spread by round robin",
-                    upstream.name
-                );
-                None
+        let ring = match selection {
+            Selection::ConsistentHashing(hashing) => Ring::build(&candidates, hashing.slots)
+                .inspect_err(|error| {
+                    warn!(
+                        "upstream {}: {error}; its requests are spread by round robin",
+                        upstream.name
+                    );
+                })
+                .ok(),
+            _ => None,
+        };
+        let sessions = match selection {
+            Selection::StickySessions(session) => {
+                let addresses = list.iter().map(|endpoint| endpoint.address);
+                Some(Sessions::build(&session.key, &upstream.name, addresses))
             }
-        });
+            _ => None,
+        };
         let eligible: Vec<Candidate> = candidates
             .into_iter()
             .filter(|candidate| list[candidate.index].is_eligible)
@@ -240,6 +279,7 @@ impl Endpoints {
         Self {
             weighted: Weighted::build(&eligible),
             eligible,
+            sessions,
             ring,
             list,
         }

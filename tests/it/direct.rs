@@ -51,7 +51,7 @@ fn a_name_that_cannot_be_resolved_takes_only_itself_out() {
         assert_eq!(client.get("/").text(), "a");
         client
             .exchange(&Request::get("/").host("lost.example"))
-            .assert_own_answer(503, "failure to get a peer from the ring-balancer");
+            .assert_own_answer(503, "name resolution failed");
     }
     let eligible = |target: &str| {
         gateway

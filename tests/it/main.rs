@@ -19,10 +19,12 @@ mod forwarding;
 mod router_model;
 mod routing;
 
+mod algorithms;
 mod hashing;
 mod retries;
 mod weighted;
 
+mod errors;
 mod limits;
 
 mod drain;

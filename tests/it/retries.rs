@@ -286,3 +286,85 @@ fn a_put_with_a_small_body_is_sent_again_whole() {
         assert_eq!(request.body, body.as_bytes());
     }
 }
+
+#[test]
+fn host_follows_the_target_of_each_try() {
+    let origins = ["a", "b", "c"].map(Origin::start);
+    for origin in &origins {
+        origin.reset_before_header();
+    }
+    let gateway = Gateway::start(&service("retries: 5", &origins.each_ref()));
+    assert_eq!(gateway.get("/").status, 502);
+    for origin in &origins {
+        assert_eq!(origin.only().header("Host"), Some(&*origin.address().to_string()));
+    }
+}
+
+/// Least connections, so that who is asked next is known: idle targets in the order of the file,
+/// then the one that holds requests.
+fn budget(retries: &str, origins: &[&Origin]) -> String {
+    let algorithm = "- name: shop\n  algorithm: least-connections\n";
+    let config = service("retries: 5", origins).replace("- name: shop\n", algorithm);
+    format!("server:\n  retries: {retries}\n{config}")
+}
+
+fn wait_for_denied(gateway: &Gateway, count: f64) {
+    gateway.wait_for_metric(
+        "serin_upstream_retries_denied_total",
+        &[("service", "shop")],
+        count,
+    );
+}
+
+#[test]
+fn the_first_retry_needs_no_budget() {
+    let origins = ["a", "b", "c"].map(Origin::start);
+    for origin in &origins {
+        origin.reset_before_header();
+    }
+    let config = budget("{budget_percent: 0, min_concurrent: 0}", &origins.each_ref());
+    let gateway = Gateway::start(&config);
+    for round in 1..=5 {
+        gateway.get("/").assert_own_answer(502, BAD_GATEWAY);
+        assert_eq!(origins.iter().map(Origin::count).sum::<usize>(), 2 * round);
+    }
+    wait_for_denied(&gateway, 5.0);
+}
+
+/// The first request is on its second retry, held by the last origin. A second one finds the two idle
+/// ones broken too, and may go on only if the budget has room for both.
+#[test]
+fn further_retries_share_a_budget_and_give_it_back() {
+    let [a, b, holder] = ["a", "b", "holder"].map(Origin::start);
+    a.reset_before_header();
+    b.reset_before_header();
+    holder.hold();
+    let config = |retries: &str| budget(retries, &[&a, &b, &holder]);
+    let gateway = Gateway::start(&config("{budget_percent: 0, min_concurrent: 1}"));
+    let mut first = gateway.client();
+    first.send(Request::get("/").to_bytes());
+    holder.wait_for(1);
+    assert_eq!((a.count(), b.count()), (1, 1));
+
+    gateway.get("/").assert_own_answer(502, BAD_GATEWAY);
+    assert_eq!((a.count(), b.count(), holder.count()), (2, 2, 1));
+    wait_for_denied(&gateway, 1.0);
+
+    // Half of the requests in flight, which are two while the second one is at its last try.
+    gateway.apply(&config("{budget_percent: 50, min_concurrent: 0}"));
+    gateway.get("/").assert_own_answer(502, BAD_GATEWAY);
+    wait_for_denied(&gateway, 2.0);
+    gateway.apply(&config("{budget_percent: 100, min_concurrent: 0}"));
+    let mut second = gateway.client();
+    second.send(Request::get("/").to_bytes());
+    holder.wait_for(2);
+
+    holder.answer_name();
+    assert_eq!(first.receive().text(), "holder");
+    assert_eq!(second.receive().text(), "holder");
+    gateway.apply(&config("{budget_percent: 0, min_concurrent: 1}"));
+    for _ in 0..6 {
+        assert_eq!(gateway.get("/").text(), "holder");
+    }
+    wait_for_denied(&gateway, 2.0);
+}

@@ -66,6 +66,13 @@ impl<'c, 's> Scope<'c, 's> {
         self.checked.wrong.push(name);
     }
 
+    /// Reports a field's value that is allowed and hardly meant.
+    pub(crate) fn warn(&mut self, name: &'static str, message: &str, hint: &str) {
+        let span = self.span_of(name).or(self.at.span());
+        let path = self.at.path.key(name);
+        self.checker.warn(span, path, message, Some(hint.to_owned()));
+    }
+
     /// Reports a field of an item of a field's list.
     pub(crate) fn error_item(
         &mut self,

@@ -34,7 +34,7 @@ pub(crate) static SERVER: Record = Record {
         Field::new(
             "secret",
             Kind::Text(&format::SECRET),
-            "Keys the rings of Upstreams that hash what clients choose; at least 32 bytes. Without it, one is kept in secret_file.",
+            "Keys the rings of Upstreams that hash what clients choose, and sticky sessions; at least 32 bytes. Without it, one is kept in secret_file.",
         )
         .secret(),
         Field::new(
@@ -53,6 +53,12 @@ pub(crate) static SERVER: Record = Record {
         Field::new("dns", Kind::Record(&DNS), "How names of Targets and Services are looked up.").or(|| json!({})),
         Field::new("limits", Kind::Record(&LIMITS), "Sizes a request may have.").or(|| json!({})),
         Field::new("timeouts", Kind::Record(&TIMEOUTS), "How long clients may take.").or(|| json!({})),
+        Field::new(
+            "retries",
+            Kind::Record(&RETRIES),
+            "How much of the load on an Upstream may be second and further retries.",
+        )
+        .or(|| json!({})),
         Field::new("shutdown", Kind::Record(&SHUTDOWN), "What happens on SIGTERM.").or(|| json!({})),
     ],
     check,
@@ -163,6 +169,25 @@ static TIMEOUTS: Record = Record::of(&[
         "Requests after which a connection is closed.",
     )
     .or(|| json!(10000)),
+]);
+
+static RETRIES: Record = Record::of(&[
+    Field::new(
+        "budget_percent",
+        Kind::Integer { min: 0, max: 100 },
+        "Share of an Upstream's requests in flight that may be on a second or further retry, in percent.",
+    )
+    .or(|| json!(20))
+    .hint("percent: 20 is one in five; 100 leaves only a Service's 'retries' as limit"),
+    Field::new(
+        "min_concurrent",
+        Kind::Integer {
+            min: 0,
+            max: 1_000_000,
+        },
+        "Such retries that are allowed at a time however few requests are in flight.",
+    )
+    .or(|| json!(3)),
 ]);
 
 static SHUTDOWN: Record = Record::of(&[

@@ -46,10 +46,16 @@ pub(crate) static UPSTREAMS: Entity = Entity {
         Field::new(
             "algorithm",
             Kind::Choice {
-                known: &["round-robin", "consistent-hashing"],
-                kong_only: &["least-connections", "latency", "sticky-sessions"],
+                known: &[
+                    "round-robin",
+                    "consistent-hashing",
+                    "least-connections",
+                    "latency",
+                    "sticky-sessions",
+                ],
+                kong_only: &[],
             },
-            "How a Target is chosen. Setting hash_on makes it consistent-hashing.",
+            "How a Target is chosen. Where it is left out, setting hash_on makes it consistent-hashing.",
         ),
         Field::new(
             "hash_on",
@@ -110,6 +116,17 @@ pub(crate) static UPSTREAMS: Entity = Entity {
             "Size of the ring: consistent hashing gives each unit of weight slots/625 points, at least one.",
         )
         .or(|| json!(10000)),
+        Field::new(
+            "sticky_sessions_cookie",
+            Kind::Text(&format::COOKIE),
+            "Cookie that leads a client back to its Target, when algorithm is sticky-sessions.",
+        ),
+        Field::new(
+            "sticky_sessions_cookie_path",
+            Kind::Text(&format::SERVICE_PATH),
+            "Path of that cookie.",
+        )
+        .or(|| json!("/")),
         Field::new(
             "healthchecks",
             Kind::Record(&HEALTHCHECKS),
@@ -319,8 +336,17 @@ const INPUT_FIELDS: [(&str, &str, &str, &str); 4] = [
     ),
 ];
 
-/// Kong's rules for hashing.
+/// Algorithms that hash nothing; Kong lets each of them clear `hash_on` and `hash_fallback`.
+const WITHOUT_HASH: [&str; 3] = ["least-connections", "latency", "sticky-sessions"];
+
+/// Kong's rules for algorithms and hashing.
 fn check(scope: &mut Scope<'_, '_>) {
+    check_session(scope);
+    let algorithm = scope.text("algorithm").unwrap_or_default().to_owned();
+    if WITHOUT_HASH.contains(&&*algorithm) {
+        clear_hash(scope, &algorithm);
+        return;
+    }
     if !scope.is_valid("hash_on") || !scope.is_valid("hash_fallback") {
         return;
     }
@@ -399,6 +425,36 @@ fn inputs_except(input: &str) -> String {
         .filter(|known| *known != input)
         .collect::<Vec<_>>()
         .join(", ")
+}
+
+/// Sticky sessions need a cookie, and only they use one.
+fn check_session(scope: &mut Scope<'_, '_>) {
+    const COOKIE: &str = "sticky_sessions_cookie";
+    let is_sticky = scope.text("algorithm") == Some("sticky-sessions");
+    let has_cookie = scope.value(COOKIE).is_some() || !scope.is_valid(COOKIE);
+    if is_sticky && !has_cookie {
+        let place = scope.place_of("algorithm");
+        scope.error_missing(
+            COOKIE,
+            "algorithm",
+            "required field missing: failed conditional validation given value of field 'algorithm'",
+            format!("algorithm: sticky-sessions ({place}) needs it, e.g. {COOKIE}: session"),
+        );
+    } else if !is_sticky && scope.is_given(COOKIE) && scope.is_valid("algorithm") {
+        let hint = "it is used with algorithm: sticky-sessions only";
+        scope.warn(COOKIE, "accepted without effect", hint);
+    }
+}
+
+/// A file that names the algorithm and also says what to hash, as decK writes it, means the algorithm.
+fn clear_hash(scope: &mut Scope<'_, '_>, algorithm: &str) {
+    for field in ["hash_on", "hash_fallback"] {
+        if scope.text(field).is_some_and(|input| input != "none") {
+            let hint = format!("{algorithm} does not hash; use algorithm: consistent-hashing, or remove it");
+            scope.warn(field, "accepted without effect", &hint);
+            scope.set(field, json!("none"));
+        }
+    }
 }
 
 /// Kong lets `hash_on` choose the algorithm; saying two different things is refused here.

@@ -1,0 +1,52 @@
+//! Cookies, read from a request and written into an answer (RFC 6265).
+
+use http::{HeaderMap, HeaderValue};
+
+use super::context::Client;
+
+/// The value of a cookie; an empty one counts as absent.
+pub fn value<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a [u8]> {
+    let values = headers.get_all(http::header::COOKIE).iter();
+    values
+        .flat_map(|value| value.as_bytes().split(|byte| *byte == b';'))
+        .filter_map(|pair| {
+            let pair = pair.trim_ascii();
+            let (key, value) = pair.split_at_checked(pair.iter().position(|byte| *byte == b'=')?)?;
+            (key == name.as_bytes()).then_some(&value[1..])
+        })
+        .find(|value| !value.is_empty())
+}
+
+/// A cookie for the browser's session that no script may read; for a client that came by TLS it is
+/// never sent without. `None` when the configured path cannot stand in a header.
+pub fn set_cookie(name: &str, value: &str, path: &str, client: &Client) -> Option<HeaderValue> {
+    let secure = if client.is_secure { "; Secure" } else { "" };
+    format!("{name}={value}; Path={path}; SameSite=Lax; HttpOnly{secure}")
+        .parse()
+        .ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cookies_are_found_among_others() {
+        let mut headers = HeaderMap::new();
+        headers.append("cookie", "a=1; session=x=y; sessions=2".parse().unwrap());
+        headers.append("cookie", "late=3;empty=".parse().unwrap());
+        assert_eq!(value(&headers, "session"), Some(&b"x=y"[..]));
+        assert_eq!(value(&headers, "late"), Some(&b"3"[..]));
+        assert_eq!(value(&headers, "empty"), None);
+        assert_eq!(value(&headers, "absent"), None);
+    }
+
+    #[test]
+    fn a_cookie_is_secure_for_clients_that_came_by_tls() {
+        let mut client = Client::default();
+        let cookie = |client: &Client| set_cookie("s", "1", "/shop", client).unwrap();
+        assert_eq!(cookie(&client), "s=1; Path=/shop; SameSite=Lax; HttpOnly");
+        client.is_secure = true;
+        assert_eq!(cookie(&client), "s=1; Path=/shop; SameSite=Lax; HttpOnly; Secure");
+    }
+}
