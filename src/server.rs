@@ -58,7 +58,7 @@ pub fn run(source: Source) -> Result<(), StartError> {
         .build()?;
     let loaded = load(&source.paths, &source.overrides).map_err(RefusedError::Problems)?;
     let (snapshot, outcome) = runtime.block_on(async {
-        let resolver = dns::resolver(&loaded.configuration.settings.resolvers);
+        let resolver = dns::resolver(&loaded.configuration.settings.dns);
         compile(loaded, &observed, &resolver, None).await
     })?;
     drop(runtime);
@@ -154,7 +154,7 @@ struct Control {
 #[async_trait]
 impl BackgroundService for Control {
     async fn start(&self, shutdown: ShutdownWatch) {
-        let resolver = &dns::resolver(&self.published.current().source.settings.resolvers);
+        let resolver = &dns::resolver(&self.published.current().source.settings.dns);
         tokio::join!(
             dns::run(&self.observed, resolver, &self.published, shutdown.clone()),
             self.reload

@@ -63,13 +63,20 @@ fn route_match(criterion: &mut Criterion) {
             headers: &headers,
             sni: None,
         };
-        let cases: [(&str, fn(usize) -> String, Subject<'_>); 3] = [
-            ("host", by_host, subject(host.leak(), "/")),
-            ("path", by_path, subject("any.example", path.leak())),
-            ("regex", by_regex, subject("any.example", regex.leak())),
+        let cases = [
+            ("host", configuration(size, by_host), subject(host.leak(), "/")),
+            (
+                "path",
+                configuration(size, by_path),
+                subject("any.example", path.leak()),
+            ),
+            (
+                "regex",
+                configuration(size, by_regex),
+                subject("any.example", regex.leak()),
+            ),
         ];
-        for (name, condition, subject) in cases {
-            let configuration = configuration(size, condition);
+        for (name, configuration, subject) in cases {
             let router = Router::build(&configuration.routes);
             assert_eq!(router.find(&subject).map(|matched| matched.route), Some(last));
             group.bench_function(BenchmarkId::new(name, size), |bencher| {

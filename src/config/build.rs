@@ -19,9 +19,10 @@ use super::rows::Row;
 use super::schema::address::{parse_network, split_host};
 use super::schema::{target::DEFAULT_PORT, units};
 use crate::model::{
-    AccessLog, AccessLogFormat, Algorithm, Configuration, HashInput, Hashing, HeaderMatch, HostPattern,
-    Limits, PathHandling, PathPattern, Protocol, RetryBudget, Route, RouteProtocol, Secret, Service,
-    SessionCookie, Settings, Shutdown, Target, TargetHost, Timeouts, Upstream, ValueMatch, Weight,
+    AccessLog, AccessLogFormat, AddressFamily, Algorithm, Configuration, Dns, HashInput, Hashing,
+    HeaderMatch, HostPattern, Limits, PathHandling, PathPattern, Protocol, RetryBudget, Route, RouteProtocol,
+    Secret, Service, SessionCookie, Settings, Shutdown, Target, TargetHost, Timeouts, Upstream, ValueMatch,
+    Weight,
 };
 
 /// Builds the model; whatever fails is reported, and the result is then not to be used.
@@ -319,7 +320,14 @@ fn settings(server: Map<String, Value>, checker: &mut Checker<'_>) -> Settings {
             .map(|status| status.address),
         secret: server.secret.and_then(Secret::new),
         secret_file: server.secret_file,
-        resolvers: server.dns.resolvers,
+        dns: Dns {
+            resolvers: server.dns.resolvers,
+            family: match &*server.dns.family {
+                "ipv4" => AddressFamily::Ipv4,
+                "ipv6" => AddressFamily::Ipv6,
+                _ => AddressFamily::Any,
+            },
+        },
         trusted_ips: server
             .trusted_ips
             .iter()
@@ -389,7 +397,7 @@ mod tests {
         let secret = "0123456789abcdef0123456789abcdef";
         let settings = load(&format!(
             "server:\n  threads: 3\n  listeners: [{{address: '[::1]:0'}}, {{address: 127.0.0.1:9000}}]\n  status: false\n  \
-             secret: {secret}\n  secret_file: /tmp/s\n  trusted_ips: [10.0.0.0/8, '::1']\n  dns: {{resolvers: ['127.0.0.1:53']}}\n  access_log: {{format: combined, path: /a}}\n  \
+             secret: {secret}\n  secret_file: /tmp/s\n  trusted_ips: [10.0.0.0/8, '::1']\n  dns: {{resolvers: ['127.0.0.1:53'], family: ipv4}}\n  access_log: {{format: combined, path: /a}}\n  \
              limits: {{header_bytes: 1KiB, headers: 7, uri_bytes: 100, body_bytes: 2MiB}}\n  \
              timeouts: {{body_idle: 500ms, keepalive: 1m30s, requests_per_connection: 5}}\n  retries: {{budget_percent: 50, min_concurrent: 0}}\n  \
              shutdown: {{pre_stop_delay: 1s, drain: 0s}}"
@@ -402,7 +410,10 @@ mod tests {
             secret: Secret::new(secret),
             secret_file: "/tmp/s".into(),
             trusted_ips: vec!["10.0.0.0/8".parse().unwrap(), "::1/128".parse().unwrap()],
-            resolvers: vec!["127.0.0.1:53".parse().unwrap()],
+            dns: Dns {
+                resolvers: vec!["127.0.0.1:53".parse().unwrap()],
+                family: AddressFamily::Ipv4,
+            },
             access_log: Some(AccessLog {
                 format: AccessLogFormat::Combined,
                 path: "/a".into(),

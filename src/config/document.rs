@@ -100,6 +100,7 @@ pub(crate) struct Address {
 #[derive(Debug, Deserialize)]
 pub(crate) struct Dns {
     pub(crate) resolvers: Vec<std::net::SocketAddr>,
+    pub(crate) family: String,
 }
 
 /// `server.limits`.

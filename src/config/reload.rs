@@ -273,7 +273,7 @@ impl Reload {
             ("threads", settings.threads != started.threads),
             ("listeners", settings.listeners != started.listeners),
             ("status", settings.status != started.status),
-            ("dns", settings.resolvers != started.resolvers),
+            ("dns", settings.dns != started.dns),
         ]
         .into_iter()
         .filter_map(|(name, is_changed)| is_changed.then_some(name))

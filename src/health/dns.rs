@@ -23,6 +23,7 @@ use tokio::time::timeout;
 use super::names::{Answer, Resolved};
 use super::{Names, Observed};
 use crate::clock;
+use crate::model::{AddressFamily, Dns};
 use crate::snapshot::Published;
 
 /// How long start and reload wait for names they have not seen before.
@@ -43,12 +44,12 @@ const IDLE: Duration = Duration::from_secs(3600);
 /// as in an empty container.
 ///
 /// It belongs to the runtime that it is made in.
-pub fn resolver(name_servers: &[SocketAddr]) -> TokioResolver {
+pub fn resolver(dns: &Dns) -> TokioResolver {
     let on = |servers| {
         let config = ResolverConfig::from_parts(None, Vec::new(), servers);
         TokioResolver::builder_with_config(config, TokioRuntimeProvider::default())
     };
-    let mut builder = match name_servers {
+    let mut builder = match &*dns.resolvers {
         [] => TokioResolver::builder_tokio().unwrap_or_else(|error| {
             warn!("no name servers: {error}; only /etc/hosts is asked");
             on(Vec::new())
@@ -58,7 +59,11 @@ pub fn resolver(name_servers: &[SocketAddr]) -> TokioResolver {
     let options = builder.options_mut();
     options.timeout = SERVER_TIMEOUT;
     options.attempts = ATTEMPTS;
-    options.ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
+    options.ip_strategy = match dns.family {
+        AddressFamily::Any => LookupIpStrategy::Ipv4AndIpv6,
+        AddressFamily::Ipv4 => LookupIpStrategy::Ipv4Only,
+        AddressFamily::Ipv6 => LookupIpStrategy::Ipv6Only,
+    };
     // Answers are kept by `Names` for as long as they may be; a second cache would only add to that.
     options.cache_size = 0;
     builder
@@ -249,7 +254,7 @@ mod tests {
     #[tokio::test]
     async fn localhost_is_known_without_a_name_server() {
         let names = Names::default();
-        learn(&names, &resolver(&[]), ["localhost".to_owned()]).await;
+        learn(&names, &resolver(&Dns::default()), ["localhost".to_owned()]).await;
         assert!(
             names
                 .addresses("localhost")

@@ -13,7 +13,9 @@ mod upstream;
 pub use service::{
     HeaderMatch, HostPattern, PathHandling, PathPattern, Protocol, Route, RouteProtocol, Service, ValueMatch,
 };
-pub use settings::{AccessLog, AccessLogFormat, Limits, RetryBudget, Secret, Settings, Shutdown, Timeouts};
+pub use settings::{
+    AccessLog, AccessLogFormat, AddressFamily, Dns, Limits, RetryBudget, Secret, Settings, Shutdown, Timeouts,
+};
 pub use units::Weight;
 pub use upstream::{Algorithm, HashInput, Hashing, SessionCookie, Target, TargetHost, Upstream, UpstreamKey};
 

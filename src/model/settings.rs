@@ -23,8 +23,8 @@ pub struct Settings {
     pub trusted_ips: Vec<IpNet>,
     /// Access log; `None` for none.
     pub access_log: Option<AccessLog>,
-    /// Name servers; none stands for those of `/etc/resolv.conf`.
-    pub resolvers: Vec<SocketAddr>,
+    /// How names are looked up.
+    pub dns: Dns,
     /// Sizes a request may have.
     pub limits: Limits,
     /// How long clients may take.
@@ -48,13 +48,34 @@ impl Default for Settings {
                 format: AccessLogFormat::Json,
                 path: PathBuf::from("/dev/stdout"),
             }),
-            resolvers: Vec::new(),
+            dns: Dns::default(),
             limits: Limits::default(),
             timeouts: Timeouts::default(),
             retries: RetryBudget::default(),
             shutdown: Shutdown::default(),
         }
     }
+}
+
+/// How names are looked up.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Dns {
+    /// Name servers; none stands for those of `/etc/resolv.conf`.
+    pub resolvers: Vec<SocketAddr>,
+    /// Addresses that are used.
+    pub family: AddressFamily,
+}
+
+/// Addresses of a name that are used.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum AddressFamily {
+    /// All that the name has.
+    #[default]
+    Any,
+    /// A records.
+    Ipv4,
+    /// AAAA records.
+    Ipv6,
 }
 
 /// A secret: shown as `***` wherever it might be printed.

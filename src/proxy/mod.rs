@@ -98,11 +98,8 @@ impl ProxyHttp for Gateway {
             // Clients move elsewhere while they are still served, rather than meet a closed connection.
             session.set_keepalive(None);
         } else if session.get_keepalive().is_some() {
-            // Whole seconds, and 0 would mean for ever.
-            session.set_keepalive(Some(settings.timeouts.keepalive.as_secs().max(1)));
+            session.set_keepalive(Some(settings.timeouts.keepalive.as_secs()));
         }
-        // What a client sends without waiting for answers is answered in order (RFC 9112 §9.3.2).
-        session.set_pipelining_enabled(true);
         session.set_read_timeout(Some(settings.timeouts.body_idle));
         session.set_write_timeout(Some(settings.timeouts.body_idle));
         ctx.client = client::identify_client(session, &settings.trusted_ips);

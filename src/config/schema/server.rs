@@ -9,6 +9,7 @@ use super::{Field, Kind, Record, format};
 use crate::config::check::Scope;
 
 const MILLISECOND: Duration = Duration::from_millis(1);
+const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(24 * 3600);
 const KIB: u64 = 1024;
@@ -72,16 +73,27 @@ static ADDRESS: Record = Record::of(&[Field::new(
 .required()
 .hint("such as 0.0.0.0:8000")]);
 
-static DNS: Record = Record::of(&[Field::new(
-    "resolvers",
-    Kind::List {
-        of: &Kind::Text(&format::LISTEN_ADDRESS),
-        min: 0,
-        is_set: true,
-    },
-    "Name servers, each an address and a port; none stands for those of /etc/resolv.conf.",
-)
-.or(|| json!([]))]);
+static DNS: Record = Record::of(&[
+    Field::new(
+        "resolvers",
+        Kind::List {
+            of: &Kind::Text(&format::LISTEN_ADDRESS),
+            min: 0,
+            is_set: true,
+        },
+        "Name servers, each an address and a port; none stands for those of /etc/resolv.conf.",
+    )
+    .or(|| json!([])),
+    Field::new(
+        "family",
+        Kind::Choice {
+            known: &["any", "ipv4", "ipv6"],
+            kong_only: &[],
+        },
+        "Addresses of a name that are used: all, or those of one family.",
+    )
+    .or(|| json!("any")),
+]);
 
 static ACCESS_LOG: Record = Record::of(&[
     Field::new(
@@ -154,7 +166,7 @@ static TIMEOUTS: Record = Record::of(&[
     Field::new(
         "keepalive",
         Kind::Duration {
-            min: MILLISECOND,
+            min: SECOND,
             max: DAY,
         },
         "How long an idle connection is kept.",
