@@ -52,6 +52,9 @@ mod least_connections {
 
         // What was answered is no load: the one that is idle gets all until it has its share again.
         b.answer_name();
+        let target = b.address().to_string();
+        let labels = [("upstream", "shop"), ("target", &*target)];
+        gateway.wait_for_metric("serin_target_requests_in_flight", &labels, 0.0);
         let answered: Vec<_> = (0..100).map(|_| gateway.get("/").text()).collect();
         assert_eq!(answered, vec!["b"; 100]);
         origins.iter().for_each(Origin::answer_name);
