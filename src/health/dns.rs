@@ -82,7 +82,7 @@ fn name_server(address: SocketAddr) -> NameServerConfig {
 }
 
 /// Looks up the names that were never asked for, and returns when all have answered or
-/// [`FIRST_LOOKUP`] is over.
+/// a limit of 3 s is over.
 pub async fn learn(names: &Names, resolver: &TokioResolver, wanted: impl IntoIterator<Item = String>) {
     let wanted: HashSet<String> = wanted.into_iter().filter(|name| !names.knows(name)).collect();
     let mut waiting = wanted.into_iter();

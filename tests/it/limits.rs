@@ -96,7 +96,7 @@ fn a_body_that_stops_coming_is_a_408() {
 #[test]
 fn an_idle_connection_is_closed_after_its_time() {
     let origin = Origin::start("a");
-    let gateway = gateway(&origin, "  timeouts: {keepalive: 300ms}\n");
+    let gateway = gateway(&origin, "  timeouts: {keepalive: 1s}\n");
     let mut client = gateway.client();
     assert_eq!(client.get("/").status, 200);
     client.assert_closes();
