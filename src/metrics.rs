@@ -52,6 +52,14 @@ pub struct Metrics {
     pub target_eligible: IntGaugeVec,
     /// Average that the algorithm `latency` goes by, in seconds, by `upstream` and `target`.
     pub target_latency: GaugeVec,
+    /// Whether a Target is in a state of health, 1 or 0, by `upstream`, `target` and `state`.
+    pub target_health: IntGaugeVec,
+    /// Changes of an address between healthy and unhealthy, by `upstream`, `target` and `to`.
+    pub target_health_changes: IntCounterVec,
+    /// Probes by `upstream` and `outcome`.
+    pub health_probes: IntCounterVec,
+    /// Seconds that probes took, by `upstream`.
+    pub health_probe_duration: HistogramVec,
     /// Requests being served now.
     pub in_flight: IntGauge,
     /// Client connections open now.
@@ -152,6 +160,30 @@ impl Metrics {
                     ),
                     &["upstream", "target"],
                 ),
+            ),
+            target_health: gauges(
+                r,
+                "serin_target_health",
+                "1 for the state that the Target is in, 0 for the others.",
+                &["upstream", "target", "state"],
+            ),
+            target_health_changes: counters(
+                r,
+                "serin_target_health_changes_total",
+                "Changes of a Target's address between healthy and unhealthy.",
+                &["upstream", "target", "to"],
+            ),
+            health_probes: counters(
+                r,
+                "serin_health_probes_total",
+                "Health probes by outcome.",
+                &["upstream", "outcome"],
+            ),
+            health_probe_duration: seconds(
+                r,
+                "serin_health_probe_duration_seconds",
+                "From the start of a health probe to its outcome.",
+                &["upstream"],
             ),
             in_flight: gauge(r, "serin_http_requests_in_flight", "Requests being served now."),
             connections: gauge(r, "serin_connections", "Client connections open now."),

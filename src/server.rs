@@ -1,6 +1,6 @@
 //! Builds the parts, starts them in order, ends them in order. The only file that knows every part.
 //!
-//! Start: configuration compiled → names looked up (bounded) → sockets bound → workers accept →
+//! Start: configuration compiled → names looked up and Targets probed (bounded) → sockets bound → workers accept →
 //! ready. Whatever goes wrong before the workers run is an error of `serin run`, and nothing has
 //! been served by then.
 
@@ -16,7 +16,7 @@ use crate::admin::StatusService;
 use crate::config::load;
 use crate::config::reload::{RefusedError, Reload, Source, compile};
 use crate::edge::{BindError, Listener, Worker};
-use crate::health::{Observed, dns};
+use crate::health::{HealthService, Observed, dns};
 use crate::lifecycle::{Lifecycle, SignalWatch};
 use crate::model::Settings;
 use crate::proxy::Gateway;
@@ -61,12 +61,14 @@ pub fn run(source: Source) -> Result<(), StartError> {
         let resolver = dns::resolver(&loaded.configuration.settings.dns);
         compile(loaded, &observed, &resolver, None).await
     })?;
-    drop(runtime);
     for warning in &outcome.warnings {
         warn!("{warning}");
     }
     let settings = snapshot.source.settings.clone();
     let published = Arc::new(Published::new(snapshot));
+    let health = HealthService::new(published.clone(), observed.clone());
+    runtime.block_on(health.run_first_pass());
+    drop(runtime);
 
     let workers = worker_count(&settings);
     let listeners = settings
@@ -90,6 +92,7 @@ pub fn run(source: Source) -> Result<(), StartError> {
     ));
     let mut server = Server::new_with_opt_and_conf(None, pingora_conf());
     server.bootstrap();
+    server.add_service(background_service("health", health));
     let control = Control {
         observed: observed.clone(),
         reload: reload.clone(),

@@ -14,9 +14,10 @@ use pingora_core::server::ShutdownWatch;
 use pingora_core::services::background::BackgroundService;
 use serde_json::{Value, json};
 
+use super::upstreams;
 use crate::clock;
 use crate::config::reload::Reload;
-use crate::health::{Names, Observed};
+use crate::health::{Health, Names, Observed, UpstreamHealth};
 use crate::lifecycle::{Lifecycle, Phase};
 use crate::metrics::metrics;
 use crate::snapshot::{Published, Snapshot};
@@ -28,9 +29,9 @@ pub struct StatusService {
 }
 
 /// What the answers are made of.
-struct Shown {
+pub(super) struct Shown {
     lifecycle: Arc<Lifecycle>,
-    published: Arc<Published>,
+    pub(super) published: Arc<Published>,
     reload: Arc<Reload>,
     observed: Arc<Observed>,
 }
@@ -67,6 +68,7 @@ impl BackgroundService for StatusService {
             .route("/status", get(show_status))
             .route("/status/ready", get(show_ready))
             .route("/status/live", get(show_live))
+            .route("/upstreams/{upstream}/health", get(upstreams::show_health))
             .fallback(not_found)
             .method_not_allowed_fallback(wrong_method)
             .with_state(self.state.clone());
@@ -94,8 +96,10 @@ async fn show_metrics(State(shown): State<Arc<Shown>>) -> Response {
 fn read_targets(snapshot: &Snapshot) {
     let (in_flight, eligible) = (&metrics().target_in_flight, &metrics().target_eligible);
     let latency = &metrics().target_latency;
+    let health = &metrics().target_health;
     let now = clock::elapsed_at(clock::monotonic());
     latency.reset();
+    health.reset();
     in_flight.reset();
     eligible.reset();
     for upstream in &snapshot.upstreams {
@@ -104,6 +108,16 @@ fn read_targets(snapshot: &Snapshot) {
             let label = target.label();
             in_flight.with_label_values(&[name, &label]).set(0);
             eligible.with_label_values(&[name, &label]).set(0);
+        }
+        if upstream.is_declared() {
+            for target in UpstreamHealth::of(upstream).targets {
+                for state in Health::ALL {
+                    let labels = [name, &target.label, state.label()];
+                    health
+                        .with_label_values(&labels)
+                        .set(i64::from(state == target.health));
+                }
+            }
         }
         for endpoint in &upstream.endpoints().list {
             let labels = [name, &endpoint.label];
@@ -173,7 +187,7 @@ async fn show_status(State(shown): State<Arc<Shown>>) -> Json<Value> {
     }))
 }
 
-async fn not_found() -> Response {
+pub(super) async fn not_found() -> Response {
     message(StatusCode::NOT_FOUND, "Not found")
 }
 

@@ -13,11 +13,12 @@ use serde_json::{Map, Value};
 
 use super::check::Checker;
 use super::document as written;
+use super::health;
 use super::identity::Identities;
 use super::mark::Span;
 use super::rows::Row;
 use super::schema::address::{parse_network, split_host};
-use super::schema::{target::DEFAULT_PORT, units};
+use super::schema::{tag::slow_start, target::DEFAULT_PORT, units};
 use crate::model::{
     AccessLog, AccessLogFormat, AddressFamily, Algorithm, Configuration, Dns, HashInput, Hashing,
     HeaderMatch, HostPattern, Limits, PathHandling, PathPattern, Protocol, RetryBudget, Route, RouteProtocol,
@@ -108,6 +109,11 @@ pub(crate) fn build(
                     id,
                     algorithm: algorithm(&upstream),
                     name: upstream.name,
+                    health: health::health_checks(&upstream.healthchecks, row, checker),
+                    slow_start: upstream
+                        .tags
+                        .iter()
+                        .find_map(|tag| slow_start(tag).ok().flatten()),
                     host_header: upstream.host_header,
                     targets: Vec::new(),
                 });

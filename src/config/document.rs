@@ -64,6 +64,62 @@ pub(crate) struct Upstream {
     pub(crate) sticky_sessions_cookie: Option<String>,
     pub(crate) sticky_sessions_cookie_path: String,
     pub(crate) host_header: Option<String>,
+    pub(crate) healthchecks: HealthChecks,
+    #[serde(default)]
+    pub(crate) tags: Vec<String>,
+}
+
+/// `healthchecks`. Times are in seconds.
+#[derive(Debug, Deserialize)]
+pub(crate) struct HealthChecks {
+    pub(crate) threshold: f64,
+    pub(crate) active: ActiveChecks,
+    pub(crate) passive: PassiveChecks,
+}
+
+/// `healthchecks.active`.
+#[derive(Debug, Deserialize)]
+pub(crate) struct ActiveChecks {
+    #[serde(rename = "type")]
+    pub(crate) kind: String,
+    pub(crate) timeout: f64,
+    pub(crate) concurrency: usize,
+    pub(crate) http_path: String,
+    pub(crate) https_sni: Option<String>,
+    pub(crate) https_verify_certificate: bool,
+    #[serde(default)]
+    pub(crate) headers: Map<String, Value>,
+    pub(crate) healthy: Healthy,
+    pub(crate) unhealthy: Unhealthy,
+}
+
+/// `healthchecks.passive`.
+#[derive(Debug, Deserialize)]
+pub(crate) struct PassiveChecks {
+    #[serde(rename = "type")]
+    pub(crate) kind: String,
+    pub(crate) healthy: Healthy,
+    pub(crate) unhealthy: Unhealthy,
+}
+
+/// `healthy` of active and passive checks; only active ones have an interval.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Healthy {
+    #[serde(default)]
+    pub(crate) interval: f64,
+    pub(crate) http_statuses: Vec<u16>,
+    pub(crate) successes: u8,
+}
+
+/// `unhealthy` of active and passive checks; only active ones have an interval.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Unhealthy {
+    #[serde(default)]
+    pub(crate) interval: f64,
+    pub(crate) http_statuses: Vec<u16>,
+    pub(crate) tcp_failures: u8,
+    pub(crate) timeouts: u8,
+    pub(crate) http_failures: u8,
 }
 
 /// A Target.

@@ -13,6 +13,7 @@ mod build;
 pub(crate) mod check;
 mod document;
 mod environment;
+mod health;
 mod identity;
 mod mark;
 mod overrides;

@@ -1,11 +1,30 @@
 //! Which Targets may be chosen, and what else is known of them; outlives snapshots.
+//!
+//! Probes ([`probe`], in time by [`schedule`]) and clients' requests ([`passive`]) are reported to the
+//! state of an address ([`machine`], [`state`]). When one flips, the health thread ([`service`],
+//! [`watch`]) compiles the Upstream's addresses anew, so that the next request finds the others.
 
 pub mod dns;
+mod first_pass;
+mod machine;
+mod manual;
 mod names;
+pub mod passive;
+mod probe;
+mod ramp;
+mod report;
+mod schedule;
+mod service;
 mod state;
+mod watch;
 
+pub use machine::{Level, MEMORY, Machine, Report};
+pub use manual::{ManualError, set_manual};
 pub use names::{Names, Resolved};
-pub use state::{Registry, RetryPermit, TargetState, UpstreamState};
+pub use ramp::ramped_weights;
+pub use report::{AddressHealth, Health, TargetHealth, UpstreamHealth, report};
+pub use service::HealthService;
+pub use state::{Cause, KEPT_FOR, Registry, RetryPermit, TargetState, UpstreamState};
 
 /// What was observed of Upstreams and names: handed to every build of a snapshot.
 #[derive(Debug, Default)]

@@ -2,20 +2,31 @@
 //!
 //! Keyed by the Upstream and by the address, so that no reload, edit of a weight or added Target
 //! resets it. Everything is an atomic that workers share; the maps are locked only while a snapshot
-//! is built.
+//! is built or the health thread tidies up.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
+use tokio::sync::Notify;
+
+use super::machine::{Machine, Report};
 use crate::balance::PeakEwma;
-use crate::model::UpstreamKey;
+use crate::clock;
+use crate::model::{Thresholds, UpstreamKey};
+
+/// How long the state of an Upstream or an address is kept that is no longer configured: Kong's
+/// 300 s, so that a Target taken out and put back in a deployment is not taken for healthy.
+pub const KEPT_FOR: Duration = Duration::from_secs(300);
 
 /// The states of all Upstreams.
 #[derive(Debug, Default)]
 pub struct Registry {
-    upstreams: Mutex<HashMap<UpstreamKey, Arc<UpstreamState>>>,
+    upstreams: Kept<UpstreamKey, UpstreamState>,
+    wake: Arc<Notify>,
 }
 
 /// The state of one Upstream.
@@ -24,7 +35,11 @@ pub struct UpstreamState {
     first_position: AtomicU64,
     retry_position: AtomicU64,
     retries: AtomicU64,
-    targets: Mutex<HashMap<SocketAddr, Arc<TargetState>>>,
+    targets: Kept<SocketAddr, TargetState>,
+    /// How often an address of this Upstream changed between healthy and unhealthy.
+    flips: AtomicU64,
+    /// Wakes the health thread.
+    wake: Arc<Notify>,
 }
 
 /// The state of one address of one Upstream.
@@ -32,6 +47,31 @@ pub struct UpstreamState {
 pub struct TargetState {
     in_flight: AtomicU32,
     latency: PeakEwma,
+    /// A [`Machine`].
+    health: AtomicU64,
+    /// The [`Cause`] of the last change between healthy and unhealthy.
+    cause: AtomicU8,
+    /// Milliseconds of [`clock::elapsed_at`] when the address came back, plus one; 0 if it was never out.
+    back_since: AtomicU64,
+    /// What the health thread has told last is that the address is out.
+    is_told_out: AtomicBool,
+}
+
+/// What decided that an address is healthy or not.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Cause {
+    /// Nothing yet.
+    #[default]
+    None,
+    /// A probe.
+    Probe(Report),
+    /// A client's request.
+    Request(Report),
+    /// An operator.
+    Operator,
+    /// Passive checks alone had taken out so many that nothing could be served.
+    Rest,
 }
 
 /// Counts a request as being retried while it lives.
@@ -41,12 +81,24 @@ pub struct RetryPermit(Arc<UpstreamState>);
 impl Registry {
     /// Returns the state of an Upstream, new when it was never seen.
     pub fn upstream(&self, key: &UpstreamKey) -> Arc<UpstreamState> {
-        lock(&self.upstreams).entry(key.clone()).or_default().clone()
+        self.upstreams.get_or(key, || UpstreamState {
+            wake: self.wake.clone(),
+            ..UpstreamState::default()
+        })
     }
 
-    /// Forgets the Upstreams that `is_kept` does not name.
-    pub fn retain(&self, is_kept: impl Fn(&UpstreamKey) -> bool) {
-        lock(&self.upstreams).retain(|key, _| is_kept(key));
+    /// Forgets Upstreams and addresses that nothing has used for [`KEPT_FOR`].
+    pub fn tidy(&self, now: Instant) {
+        self.upstreams.tidy(now);
+        for upstream in self.upstreams.all() {
+            upstream.targets.tidy(now);
+        }
+    }
+
+    /// Waits until an address flips or an Upstream's addresses change; what came before the call
+    /// counts. For the health thread alone.
+    pub async fn changed(&self) {
+        self.wake.notified().await;
     }
 }
 
@@ -76,7 +128,84 @@ impl UpstreamState {
 
     /// Returns the state of an address, new when it was never seen.
     pub fn target(&self, address: SocketAddr) -> Arc<TargetState> {
-        lock(&self.targets).entry(address).or_default().clone()
+        self.targets.get_or(&address, TargetState::default)
+    }
+
+    /// Reports what happened at an address of this Upstream. Takes no lock and allocates nothing:
+    /// one load when the report changes nothing, else a compare-and-swap. A change between healthy
+    /// and unhealthy wakes the health thread, which takes the address out or in.
+    pub fn report(
+        &self,
+        target: &TargetState,
+        cause: Cause,
+        thresholds: &Thresholds,
+        memory: Duration,
+        now: Instant,
+    ) {
+        let (Cause::Probe(report) | Cause::Request(report)) = cause else {
+            return;
+        };
+        let since = clock::elapsed_at(now);
+        self.change(target, cause, now, |machine| {
+            // Requests never bring an address back: those that still end well began before it went.
+            let is_late = matches!(cause, Cause::Request(Report::Success)) && !machine.is_healthy();
+            match is_late {
+                true => machine,
+                false => machine.on(report, thresholds, memory, since),
+            }
+        });
+    }
+
+    /// Settles an address; all its counters begin anew.
+    pub fn settle(&self, target: &TargetState, is_healthy: bool, cause: Cause, now: Instant) {
+        self.change(target, cause, now, |_| Machine::settled(is_healthy));
+    }
+
+    /// Forgets what checks found, because there are none any more: later ones begin anew.
+    pub fn forget_health(&self) {
+        for target in self.targets.all() {
+            target
+                .health
+                .store(Machine::default().to_bits(), Ordering::Relaxed);
+            target.back_since.store(0, Ordering::Relaxed);
+            target.is_told_out.store(false, Ordering::Relaxed);
+        }
+    }
+
+    fn change(&self, target: &TargetState, cause: Cause, now: Instant, to: impl Fn(Machine) -> Machine) {
+        let before = target
+            .health
+            // Release, so that whoever sees the flip counted below sees the state, too.
+            .try_update(Ordering::AcqRel, Ordering::Acquire, |bits| {
+                let next = to(Machine::from_bits(bits)).to_bits();
+                (next != bits).then_some(next)
+            });
+        let Ok(before) = before.map(Machine::from_bits) else {
+            return;
+        };
+        let is_healthy = to(before).is_healthy();
+        if before.is_healthy() == is_healthy {
+            return;
+        }
+        target.cause.store(cause.to_bits(), Ordering::Relaxed);
+        if is_healthy {
+            let since = clock::elapsed_at(now).as_millis();
+            let since = u64::try_from(since).unwrap_or(u64::MAX).saturating_add(1);
+            target.back_since.store(since, Ordering::Relaxed);
+        }
+        self.flips.fetch_add(1, Ordering::Release);
+        self.wake.notify_one();
+    }
+
+    /// Returns how often an address changed between healthy and unhealthy. What is read of states
+    /// after this is at least as new as the number.
+    pub fn flips(&self) -> u64 {
+        self.flips.load(Ordering::Acquire)
+    }
+
+    /// Tells the health thread that the addresses of this Upstream may be others now.
+    pub fn addresses_changed(&self) {
+        self.wake.notify_one();
     }
 }
 
@@ -100,6 +229,29 @@ impl TargetState {
     pub fn latency(&self) -> &PeakEwma {
         &self.latency
     }
+
+    /// Returns where the address stands by what checks found; without checks that says nothing.
+    pub fn health(&self) -> Machine {
+        Machine::from_bits(self.health.load(Ordering::Acquire))
+    }
+
+    /// Returns what decided last.
+    pub fn cause(&self) -> Cause {
+        Cause::from_bits(self.cause.load(Ordering::Relaxed))
+    }
+
+    /// Returns for how long the address has been back; `None` if it was never out.
+    pub fn back_for(&self, now: Instant) -> Option<Duration> {
+        let since = self.back_since.load(Ordering::Relaxed).checked_sub(1)?;
+        Some(clock::elapsed_at(now).saturating_sub(Duration::from_millis(since)))
+    }
+
+    /// Returns a change between healthy and unhealthy that was not told yet; for the health thread.
+    pub(super) fn untold_change(&self) -> Option<bool> {
+        let is_healthy = self.health().is_healthy();
+        let was_healthy = !self.is_told_out.swap(!is_healthy, Ordering::Relaxed);
+        (is_healthy != was_healthy).then_some(is_healthy)
+    }
 }
 
 impl Drop for RetryPermit {
@@ -108,14 +260,241 @@ impl Drop for RetryPermit {
     }
 }
 
-/// No holder of these locks can panic half-way through a change, so a poisoned one is still whole.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+impl Cause {
+    fn to_bits(self) -> u8 {
+        match self {
+            Self::None => 0,
+            Self::Operator => 1,
+            Self::Rest => 2,
+            Self::Probe(report) => 8 + report as u8,
+            Self::Request(report) => 16 + report as u8,
+        }
+    }
+
+    fn from_bits(bits: u8) -> Self {
+        let report = || match bits & 7 {
+            0 => Report::Success,
+            1 => Report::HttpFailure,
+            2 => Report::TcpFailure,
+            _ => Report::Timeout,
+        };
+        match bits {
+            0 | 3..8 => Self::None,
+            1 => Self::Operator,
+            2 => Self::Rest,
+            8..16 => Self::Probe(report()),
+            _ => Self::Request(report()),
+        }
+    }
+
+    /// Says in words what decided, for the log.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::None => "nothing is known of it",
+            Self::Operator => "an operator said so",
+            Self::Rest => "it had rest, and nothing else was left",
+            Self::Probe(Report::Success) => "its probes succeed",
+            Self::Probe(Report::HttpFailure) => "its probes were answered by a failing status",
+            Self::Probe(Report::TcpFailure) => "its probes could not connect or were cut off",
+            Self::Probe(Report::Timeout) => "its probes took too long",
+            Self::Request(Report::Success) => "requests succeed",
+            Self::Request(Report::HttpFailure) => "requests were answered by a failing status",
+            Self::Request(Report::TcpFailure) => "requests could not connect or were cut off",
+            Self::Request(Report::Timeout) => "requests took too long",
+        }
+    }
+}
+
+/// States by key, kept for a while after their last use. In use is what somebody else holds, so
+/// nobody has to keep a list.
+#[derive(Debug)]
+struct Kept<K, T>(Mutex<HashMap<K, Entry<T>>>);
+
+#[derive(Debug)]
+struct Entry<T> {
+    state: Arc<T>,
+    unused_since: Option<Instant>,
+}
+
+impl<K: Clone + Eq + Hash, T> Kept<K, T> {
+    fn get_or(&self, key: &K, new: impl FnOnce() -> T) -> Arc<T> {
+        let mut kept = self.lock();
+        if let Some(entry) = kept.get(key) {
+            return entry.state.clone();
+        }
+        let state = Arc::new(new());
+        kept.insert(
+            key.clone(),
+            Entry {
+                state: state.clone(),
+                unused_since: None,
+            },
+        );
+        state
+    }
+
+    fn all(&self) -> Vec<Arc<T>> {
+        self.lock().values().map(|entry| entry.state.clone()).collect()
+    }
+
+    fn tidy(&self, now: Instant) {
+        self.lock().retain(|_, entry| {
+            if Arc::strong_count(&entry.state) > 1 {
+                entry.unused_since = None;
+                return true;
+            }
+            let since = *entry.unused_since.get_or_insert(now);
+            now.saturating_duration_since(since) < KEPT_FOR
+        });
+    }
+
+    /// No holder of this lock can panic half-way through a change, so a poisoned one is still whole.
+    fn lock(&self) -> MutexGuard<'_, HashMap<K, Entry<T>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<K, T> Default for Kept<K, T> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::health::MEMORY;
+
+    const ONE_FAILURE: Thresholds = Thresholds {
+        successes: 1,
+        http_failures: 1,
+        tcp_failures: 1,
+        timeouts: 1,
+    };
+
+    fn registry() -> (Registry, UpstreamKey, SocketAddr) {
+        let address = SocketAddr::from(([10, 0, 0, 1], 80));
+        (
+            Registry::default(),
+            UpstreamKey::Named("shop".to_owned()),
+            address,
+        )
+    }
+
+    #[test]
+    fn a_state_outlives_its_upstream_by_300_seconds() {
+        let (registry, key, address) = registry();
+        let now = clock::monotonic();
+        let upstream = registry.upstream(&key);
+        let target = upstream.target(address);
+        upstream.settle(&target, false, Cause::Operator, now);
+        drop((upstream, target));
+        registry.tidy(now);
+        let later = |seconds| now + Duration::from_secs(seconds);
+        registry.tidy(later(299));
+        let upstream = registry.upstream(&key);
+        let target = upstream.target(address);
+        assert!(!target.health().is_healthy(), "kept");
+        // In use again, so that the time begins anew when it is not.
+        registry.tidy(later(400));
+        drop((upstream, target));
+        registry.tidy(later(500));
+        registry.tidy(later(799));
+        assert!(
+            !registry.upstream(&key).target(address).health().is_healthy(),
+            "kept"
+        );
+        registry.tidy(later(800));
+        assert!(
+            registry.upstream(&key).target(address).health().is_healthy(),
+            "forgotten"
+        );
+    }
+
+    #[test]
+    fn an_address_is_forgotten_though_its_upstream_stays() {
+        let (registry, key, address) = registry();
+        let now = clock::monotonic();
+        let upstream = registry.upstream(&key);
+        upstream.settle(&upstream.target(address), false, Cause::Operator, now);
+        registry.tidy(now);
+        registry.tidy(now + KEPT_FOR);
+        assert!(upstream.target(address).health().is_healthy());
+    }
+
+    #[test]
+    fn requests_take_out_and_never_bring_back() {
+        let (registry, key, address) = registry();
+        let now = clock::monotonic();
+        let upstream = registry.upstream(&key);
+        let target = upstream.target(address);
+        let report = |cause| upstream.report(&target, cause, &ONE_FAILURE, MEMORY, now);
+        assert_eq!(upstream.flips(), 0);
+        report(Cause::Request(Report::Timeout));
+        assert_eq!(target.cause(), Cause::Request(Report::Timeout));
+        assert_eq!(target.untold_change(), Some(false));
+        assert_eq!(target.untold_change(), None);
+        report(Cause::Request(Report::Success));
+        assert!(!target.health().is_healthy());
+        assert_eq!(target.back_for(now), None);
+        report(Cause::Probe(Report::Success));
+        assert!(target.health().is_healthy());
+        assert_eq!(
+            target.back_for(now + Duration::from_secs(7)).map(|d| d.as_secs()),
+            Some(7)
+        );
+        assert_eq!(upstream.flips(), 2);
+    }
+
+    #[test]
+    fn a_cause_survives_its_packing() {
+        for report in [
+            Report::Success,
+            Report::HttpFailure,
+            Report::TcpFailure,
+            Report::Timeout,
+        ] {
+            for cause in [Cause::Probe(report), Cause::Request(report)] {
+                assert_eq!(Cause::from_bits(cause.to_bits()), cause);
+            }
+        }
+        for cause in [Cause::None, Cause::Operator, Cause::Rest] {
+            assert_eq!(Cause::from_bits(cause.to_bits()), cause);
+        }
+    }
+
+    #[test]
+    fn reports_of_many_threads_are_all_counted() {
+        let (registry, key, address) = registry();
+        let upstream = registry.upstream(&key);
+        let target = upstream.target(address);
+        let thresholds = Thresholds {
+            tcp_failures: 200,
+            ..Thresholds::default()
+        };
+        let now = clock::monotonic();
+        let report = |count| {
+            for _ in 0..count {
+                upstream.report(
+                    &target,
+                    Cause::Request(Report::TcpFailure),
+                    &thresholds,
+                    MEMORY,
+                    now,
+                );
+            }
+        };
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| report(49));
+            }
+        });
+        report(3);
+        assert!(target.health().is_healthy());
+        report(1);
+        assert!(!target.health().is_healthy());
+        assert_eq!(upstream.flips(), 1);
+    }
 
     #[test]
     fn permits_are_limited_and_given_back() {

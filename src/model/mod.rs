@@ -5,11 +5,15 @@
 //! `snapshot` compiles them into what requests read; neither direction is known here. No I/O, no
 //! clock, nothing of Pingora.
 
+mod health;
 mod service;
 mod settings;
 mod units;
 mod upstream;
 
+pub use health::{
+    ActiveChecks, HealthChecks, PassiveChecks, Probe, ProbeTls, StatusSet, Statuses, Threshold, Thresholds,
+};
 pub use service::{
     HeaderMatch, HostPattern, PathHandling, PathPattern, Protocol, Route, RouteProtocol, Service, ValueMatch,
 };

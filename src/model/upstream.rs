@@ -1,10 +1,11 @@
 //! Upstream: a named pool. Target: an address in it.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use uuid::Uuid;
 
-use super::Weight;
+use super::{HealthChecks, Weight};
 
 /// A named pool of Targets and the way one of them is chosen.
 #[derive(Debug, Clone, PartialEq)]
@@ -17,6 +18,11 @@ pub struct Upstream {
     pub algorithm: Algorithm,
     /// Host header sent to Targets instead of their own name, unless the Route preserves the client's.
     pub host_header: Option<String>,
+    /// When a Target counts as healthy.
+    pub health: HealthChecks,
+    /// Time over which a Target that comes back is given its whole weight again, 1 s to 1 h; `None`
+    /// (the default) for at once. Kong has no such field: the tag `serin:slow_start=30s` sets it.
+    pub slow_start: Option<Duration>,
     /// Targets in the order of the source, weight 0 included.
     pub targets: Vec<Target>,
 }

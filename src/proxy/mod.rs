@@ -35,6 +35,7 @@ use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 
 use crate::clock;
+use crate::health::passive;
 use crate::lifecycle::{Lifecycle, Phase};
 use crate::metrics::{metrics, status_class};
 use crate::model::{TargetHost, UpstreamKey};
@@ -194,6 +195,10 @@ impl ProxyHttp for Gateway {
                 .upstream_requests(status_class(response.status.as_u16()))
                 .inc();
             service.upstream_duration().observe((now - asked).as_secs_f64());
+            if let Some(chosen) = &ctx.chosen {
+                let status = response.status.as_u16();
+                passive::observe_status(&service.upstream, chosen.endpoint(), status, now);
+            }
         }
         Ok(())
     }

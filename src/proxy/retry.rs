@@ -15,6 +15,8 @@ use pingora_proxy::Session;
 
 use super::context::Context;
 use super::select::{has_untried_target, note_failure};
+use crate::clock;
+use crate::health::passive;
 use crate::metrics::status_class;
 use crate::snapshot::{RetryReason, Service};
 
@@ -28,7 +30,7 @@ pub fn after_failed_connect(error: &mut Error, ctx: &mut Context) {
         true => RetryReason::Timeout,
         false => RetryReason::Connect,
     };
-    count_failed_try(ctx);
+    count_failed_try(error, ctx);
     let again = give_up_target(reason, ctx);
     error.set_retry(again);
 }
@@ -54,17 +56,20 @@ pub fn after_failed_exchange(error: &mut Error, session: &Session, is_reused: bo
         true => RetryReason::Timeout,
         false => RetryReason::Reset,
     };
-    count_failed_try(ctx);
+    count_failed_try(error, ctx);
     // An answer that breaks the protocol was an answer: asking again would only repeat the request.
     let is_protocol_violation = matches!(error.etype(), ErrorType::InvalidHTTPHeader);
     let again = may_repeat && !is_protocol_violation && give_up_target(reason, ctx);
     error.set_retry(again);
 }
 
-/// Counts a try that brought no answer.
-fn count_failed_try(ctx: &Context) {
+/// Counts a try that brought no answer, and holds it against the Target.
+fn count_failed_try(error: &Error, ctx: &Context) {
     if let Some(service) = ctx.service() {
         service.upstream_requests(status_class(0)).inc();
+        if let Some(chosen) = &ctx.chosen {
+            passive::observe_failure(&service.upstream, chosen.endpoint(), error, clock::monotonic());
+        }
     }
     note_failure(ctx);
 }

@@ -11,7 +11,9 @@ use uuid::Uuid;
 use super::{Route, Router, Service, ServiceMetrics, Settings, Snapshot, Upstream, peer_options};
 use crate::access_log::AccessLog;
 use crate::health::Observed;
-use crate::model::{self, Algorithm, Configuration, Secret, Target, TargetHost, UpstreamKey, Weight};
+use crate::model::{
+    self, Algorithm, Configuration, HealthChecks, Secret, Target, TargetHost, UpstreamKey, Weight,
+};
 
 /// What a build needs beside the model.
 pub struct Builder<'a> {
@@ -143,6 +145,8 @@ fn direct_upstream(host: TargetHost, port: u16) -> model::Upstream {
         name: target.label(),
         algorithm: Algorithm::RoundRobin,
         host_header: None,
+        health: HealthChecks::default(),
+        slow_start: None,
         targets: vec![target],
     }
 }

@@ -23,7 +23,7 @@ use prometheus::{Histogram, IntCounter};
 pub use build::Builder;
 pub use publish::Published;
 pub use router::{Matched, Router, Subject};
-pub use upstream::{Endpoint, Endpoints, Hashing, Selection, Session, Upstream};
+pub use upstream::{Availability, Endpoint, Endpoints, Hashing, Member, Selection, Session, Upstream};
 
 use crate::access_log::AccessLog;
 use crate::metrics::{ByStatusClass, HistogramSlot, STABLE, STATUS_CLASSES, Slot, metrics};

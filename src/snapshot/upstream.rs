@@ -7,16 +7,22 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use http::HeaderValue;
 use log::warn;
+use uuid::Uuid;
 
-use crate::balance::{Candidate, HashKey, Ring, SessionKey, Sessions, Weighted};
-use crate::health::{Names, Observed, Resolved, TargetState, UpstreamState};
-use crate::model::{self, Algorithm, HashInput, Secret, SessionCookie, Target, TargetHost, UpstreamKey};
+use crate::balance::{Candidate, HashKey, Index, Ring, SessionKey, Sessions, Weighted};
+use crate::clock;
+use crate::health::{Names, Observed, Resolved, TargetState, UpstreamState, ramped_weights};
+use crate::model::{
+    self, Algorithm, HashInput, HealthChecks, PassiveChecks, Secret, SessionCookie, Target, TargetHost,
+    UpstreamKey,
+};
 
 /// A compiled Upstream.
 #[derive(Debug)]
@@ -32,6 +38,10 @@ pub struct Upstream {
     source: model::Upstream,
     endpoints: ArcSwap<Endpoints>,
     is_empty: AtomicBool,
+    /// Flips that `endpoints` know of.
+    flips_seen: AtomicU64,
+    /// One refresh at a time, lest an older look at health replaces a newer one.
+    refreshing: Mutex<()>,
     state: Arc<UpstreamState>,
 }
 
@@ -81,6 +91,32 @@ pub struct Endpoints {
     /// Ring over the whole list, when the Upstream hashes: a Target that goes down moves no key but
     /// its own.
     pub ring: Option<Ring>,
+    /// Which addresses each Target stands for.
+    pub members: Vec<Member>,
+    /// Weight of all Targets in rotation, and how much of it is healthy.
+    pub weight: Availability,
+    /// Some address is being given its weight little by little.
+    pub is_ramping: bool,
+}
+
+/// An address of a Target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Member {
+    /// Position of the Target in the Upstream.
+    pub target: usize,
+    /// The address.
+    pub endpoint: Index,
+    /// Weight that this Target brings to the address.
+    pub weight: u32,
+}
+
+/// How much of a weight is there.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Availability {
+    /// The whole.
+    pub total: u64,
+    /// What may be chosen, but for the Upstream's threshold.
+    pub available: u64,
 }
 
 /// One address of an Upstream.
@@ -92,7 +128,7 @@ pub struct Endpoint {
     pub host_header: HeaderValue,
     /// What metrics and logs call the Target.
     pub label: Arc<str>,
-    /// May be chosen.
+    /// May be chosen: it is healthy, and so is the Upstream.
     pub is_eligible: bool,
     /// What outlives this snapshot.
     pub state: Arc<TargetState>,
@@ -115,6 +151,8 @@ impl Upstream {
             group_key: ahash::RandomState::with_seeds(1, 2, 3, 4).hash_one(&key),
             endpoints: ArcSwap::from_pointee(Endpoints::default()),
             is_empty: AtomicBool::new(true),
+            flips_seen: AtomicU64::new(0),
+            refreshing: Mutex::new(()),
             state: observed.registry.upstream(&key),
             key,
             source,
@@ -128,12 +166,46 @@ impl Upstream {
         self.source == *source && self.selection == Selection::build(&source.algorithm, secret)
     }
 
-    /// Compiles the addresses anew from what was observed, and swaps them in; for the control thread.
+    /// Compiles the addresses anew from what was observed, and swaps them in; for the threads of
+    /// control and health.
     pub fn refresh(&self, observed: &Observed) {
-        let endpoints = Endpoints::build(&self.source, &self.state, &self.selection, &observed.names);
+        // What is guarded is the order of refreshes; a panic leaves the last one in force.
+        let _one_at_a_time = self.refreshing.lock().unwrap_or_else(PoisonError::into_inner);
+        // Read before the states, so that a flip in between is one that was not seen.
+        let flips = self.state.flips();
+        let now = clock::monotonic();
+        let endpoints = Endpoints::build(&self.source, &self.state, &self.selection, &observed.names, now);
         self.is_empty
             .store(endpoints.weighted.is_none(), Ordering::Relaxed);
         self.endpoints.store(Arc::new(endpoints));
+        self.flips_seen.store(flips, Ordering::Relaxed);
+        self.state.addresses_changed();
+    }
+
+    /// Says whether health has changed since the last refresh.
+    pub fn is_outdated(&self) -> bool {
+        self.flips_seen.load(Ordering::Relaxed) != self.state.flips()
+    }
+
+    /// Returns when a Target counts as healthy.
+    pub fn health(&self) -> &HealthChecks {
+        &self.source.health
+    }
+
+    /// Returns what is learnt from requests, if anything is.
+    pub fn passive_checks(&self) -> Option<&PassiveChecks> {
+        let passive = &self.source.health.passive;
+        passive.thresholds.has_failures().then_some(passive)
+    }
+
+    /// Says whether this is an Upstream that the operator named, not a Service's own host.
+    pub fn is_declared(&self) -> bool {
+        matches!(self.key, UpstreamKey::Named(_))
+    }
+
+    /// Returns the identity that the operator or the source gave it.
+    pub fn id(&self) -> Uuid {
+        self.source.id
     }
 
     /// Returns what metrics and logs call the Upstream.
@@ -215,11 +287,14 @@ impl Endpoints {
         state: &UpstreamState,
         selection: &Selection,
         names: &Names,
+        now: Instant,
     ) -> Self {
         let mut list: Vec<Endpoint> = Vec::with_capacity(upstream.targets.len());
         let mut candidates: Vec<Candidate> = Vec::with_capacity(upstream.targets.len());
         let mut known: HashMap<SocketAddr, usize> = HashMap::with_capacity(upstream.targets.len());
-        for target in &upstream.targets {
+        let mut members: Vec<Member> = Vec::with_capacity(upstream.targets.len());
+        let mut weight_of_all = Availability::default();
+        for (position, target) in upstream.targets.iter().enumerate() {
             let Some(weight) = target.weight.active().map(NonZeroU32::from) else {
                 continue;
             };
@@ -228,12 +303,21 @@ impl Endpoints {
                 TargetHost::Address(address) => vec![Resolved::new(*address)],
                 TargetHost::Name(name) => names.addresses(name),
             };
+            if addresses.is_empty() {
+                // What cannot be resolved cannot serve, so its share is missing.
+                weight_of_all.total += u64::from(weight.get());
+            }
             for resolved in addresses {
                 let address = SocketAddr::new(resolved.address, resolved.port.unwrap_or(target.port));
                 let weight = resolved
                     .weight
                     .and_then(|weight| NonZeroU32::new(weight.into()))
                     .unwrap_or(weight);
+                members.push(Member {
+                    target: position,
+                    endpoint: known.get(&address).copied().unwrap_or(list.len()),
+                    weight: weight.get(),
+                });
                 // Targets that resolve to one address are one for selection.
                 if let Some(&at) = known.get(&address) {
                     candidates[at].weight = candidates[at].weight.saturating_add(weight.get());
@@ -272,18 +356,68 @@ impl Endpoints {
             }
             _ => None,
         };
-        let eligible: Vec<Candidate> = candidates
+        apply_health(&upstream.health, &candidates, &mut list, &mut weight_of_all);
+        let mut eligible: Vec<Candidate> = candidates
             .into_iter()
             .filter(|candidate| list[candidate.index].is_eligible)
             .collect();
+        let is_ramping = match upstream.slow_start.filter(|_| upstream.health.is_on()) {
+            None => false,
+            Some(over) => slow_down(&mut eligible, &list, over, now),
+        };
         Self {
             weighted: Weighted::build(&eligible),
             eligible,
             sessions,
             ring,
             list,
+            members,
+            weight: weight_of_all,
+            is_ramping,
         }
     }
+}
+
+/// Takes out what is unhealthy, and everything when too little is left.
+fn apply_health(
+    checks: &HealthChecks,
+    candidates: &[Candidate],
+    list: &mut [Endpoint],
+    weight: &mut Availability,
+) {
+    let is_on = checks.is_on();
+    for Candidate {
+        index,
+        weight: of_one,
+        ..
+    } in candidates
+    {
+        let endpoint = &mut list[*index];
+        endpoint.is_eligible = !is_on || endpoint.state.health().is_healthy();
+        weight.total += u64::from(of_one.get());
+        weight.available += u64::from(of_one.get()) * u64::from(endpoint.is_eligible);
+    }
+    if is_on && !checks.threshold.is_met(weight.available, weight.total) {
+        for endpoint in list {
+            endpoint.is_eligible = false;
+        }
+    }
+}
+
+/// Lowers the weights of addresses that came back within `over`, and says whether there are any. The
+/// ring is left as it is: on it, each step would move keys.
+fn slow_down(eligible: &mut [Candidate], list: &[Endpoint], over: Duration, now: Instant) -> bool {
+    let addresses: Vec<_> = eligible
+        .iter()
+        .map(|candidate| (candidate.weight, list[candidate.index].state.back_for(now)))
+        .collect();
+    let Some(weights) = ramped_weights(&addresses, over) else {
+        return false;
+    };
+    for (candidate, weight) in eligible.iter_mut().zip(weights) {
+        candidate.weight = weight;
+    }
+    true
 }
 
 /// Host header for a Target: its own name, with the port unless it is 80 (Kong's rule for http).

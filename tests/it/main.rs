@@ -21,6 +21,7 @@ mod routing;
 
 mod algorithms;
 mod hashing;
+mod health;
 mod retries;
 mod weighted;
 

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::harness::{Client, Gateway, Origin, Reply, Request, shop, targets};
 
-const NAMES: [&str; 22] = [
+const NAMES: [&str; 23] = [
     "serin_access_log_dropped_total",
     "serin_build_info",
     "serin_config_generation",
@@ -25,6 +25,7 @@ const NAMES: [&str; 22] = [
     "serin_http_requests_in_flight",
     "serin_http_requests_total",
     "serin_target_eligible",
+    "serin_target_health",
     "serin_target_requests_in_flight",
     "serin_upstream_duration_seconds_bucket",
     "serin_upstream_duration_seconds_count",

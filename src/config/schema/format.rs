@@ -124,7 +124,7 @@ fn uuid(text: &str) -> Judged {
     }
 }
 
-fn tag(text: &str) -> Judged {
+pub(super) fn tag(text: &str) -> Judged {
     non_empty(text)?;
     if text.chars().any(|c| c == ',' || c == '/' || c.is_ascii_control()) {
         return Err(Fault::new(format!(

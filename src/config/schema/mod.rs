@@ -15,6 +15,7 @@ mod path;
 pub(crate) mod route;
 pub(crate) mod server;
 pub(crate) mod service;
+pub(crate) mod tag;
 pub(crate) mod target;
 pub(crate) mod units;
 pub(crate) mod upstream;

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{CREATED_AT, Child, Entity, Field, ID, Kind, Record, TAGS, UPDATED_AT, format, target};
+use super::{CREATED_AT, Child, Entity, Field, ID, Kind, Record, UPDATED_AT, format, tag, target};
 use crate::config::check::Scope;
 
 const HASH_INPUT: Kind = Kind::Choice {
@@ -132,9 +132,16 @@ pub(crate) static UPSTREAMS: Entity = Entity {
             Kind::Record(&HEALTHCHECKS),
             "When a Target counts as healthy.",
         )
-        .or(|| json!({}))
-        .without_effect("Serin does not check the health of Targets yet"),
-        TAGS,
+        .or(|| json!({})),
+        Field::new(
+            "tags",
+            Kind::List {
+                of: &Kind::Text(&tag::UPSTREAM_TAG),
+                min: 0,
+                is_set: true,
+            },
+            "Labels for the operator's use. Serin reads one: 'serin:slow_start=30s' gives a Target that comes back its weight little by little over that time, 1s to 1h.",
+        ),
         Field::new(
             "host_header",
             Kind::Text(&format::HOST_AND_PORT),
@@ -185,10 +192,19 @@ static HEALTHCHECKS: Record = Record::of(&[
 ]);
 
 static ACTIVE: Record = Record::of(&[
-    Field::new("type", PROBE, "How a Target is probed.").or(|| json!("http")),
-    Field::new("timeout", SECONDS, "Time for one probe, in seconds.")
-        .or(|| json!(1))
-        .hint("a number of seconds, without a unit"),
+    Field::new(
+        "type",
+        PROBE,
+        "How a Target is probed; grpc and grpcs open a TCP connection.",
+    )
+    .or(|| json!("http")),
+    Field::new(
+        "timeout",
+        SECONDS,
+        "Time for one whole probe, in seconds; 0 for 60.",
+    )
+    .or(|| json!(1))
+    .hint("a number of seconds, without a unit"),
     Field::new(
         "concurrency",
         Kind::Integer { min: 1, max: 1 << 31 },
@@ -276,7 +292,7 @@ static ACTIVE_UNHEALTHY: Record = Record::of(&[
 ]);
 
 static PASSIVE: Record = Record::of(&[
-    Field::new("type", PROBE, "What is observed.").or(|| json!("http")),
+    Field::new("type", PROBE, "What is observed; with tcp, statuses say nothing.").or(|| json!("http")),
     Field::new(
         "healthy",
         Kind::Record(&PASSIVE_HEALTHY),
@@ -339,8 +355,11 @@ const INPUT_FIELDS: [(&str, &str, &str, &str); 4] = [
 /// Algorithms that hash nothing; Kong lets each of them clear `hash_on` and `hash_fallback`.
 const WITHOUT_HASH: [&str; 3] = ["least-connections", "latency", "sticky-sessions"];
 
-/// Kong's rules for algorithms and hashing.
+/// Kong's rules for algorithms and hashing, and ours for tags.
 fn check(scope: &mut Scope<'_, '_>) {
+    if scope.is_valid("tags") {
+        tag::check_tags(scope);
+    }
     check_session(scope);
     let algorithm = scope.text("algorithm").unwrap_or_default().to_owned();
     if WITHOUT_HASH.contains(&&*algorithm) {
