@@ -440,7 +440,8 @@ mod tests {
         report(Cause::Probe(Report::Success));
         assert!(target.health().is_healthy());
         assert_eq!(
-            target.back_for(now + Duration::from_secs(7)).map(|d| d.as_secs()),
+            // Times are kept to the millisecond.
+            target.back_for(now + Duration::from_millis(7_500)).map(|d| d.as_secs()),
             Some(7)
         );
         assert_eq!(upstream.flips(), 2);
