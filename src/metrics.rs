@@ -46,6 +46,8 @@ pub struct Metrics {
     pub retries: IntCounterVec,
     /// Further tries that the retry budget did not allow, by `service`.
     pub retries_denied: IntCounterVec,
+    /// Tries sent to a Target, by `upstream` and `target`.
+    pub target_requests: IntCounterVec,
     /// Requests being served by a Target now, by `upstream` and `target`.
     pub target_in_flight: IntGaugeVec,
     /// Whether a Target may be chosen: 1, or 0 when it is out, by `upstream` and `target`.
@@ -138,6 +140,12 @@ impl Metrics {
                 "serin_upstream_retries_denied_total",
                 "Further tries that the retry budget did not allow.",
                 &["service"],
+            ),
+            target_requests: counters(
+                r,
+                "serin_target_requests_total",
+                "Tries sent to a Target.",
+                &["upstream", "target"],
             ),
             target_in_flight: gauges(
                 r,

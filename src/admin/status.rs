@@ -1,6 +1,7 @@
 //! The status address: metrics, readiness, liveness. Reads only, for scrapers and orchestrators.
 
-use std::net::TcpListener;
+use std::collections::{HashMap, HashSet};
+use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
@@ -20,7 +21,8 @@ use crate::config::reload::Reload;
 use crate::health::{Health, Names, Observed, UpstreamHealth};
 use crate::lifecycle::{Lifecycle, Phase};
 use crate::metrics::metrics;
-use crate::snapshot::{Published, Snapshot};
+use crate::model::TargetHost;
+use crate::snapshot::{Published, Snapshot, Upstream};
 
 /// Serves the status address.
 pub struct StatusService {
@@ -84,7 +86,7 @@ impl BackgroundService for StatusService {
 }
 
 async fn show_metrics(State(shown): State<Arc<Shown>>) -> Response {
-    read_targets(&shown.published.current());
+    read_targets(&shown.published.current(), &shown.observed.names);
     read_names(&shown.observed.names);
     let content_type = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
     (content_type, metrics().render()).into_response()
@@ -93,22 +95,17 @@ async fn show_metrics(State(shown): State<Arc<Shown>>) -> Response {
 /// Reads the state of every Target into its gauges. On scrape, so that requests touch no gauge and
 /// Targets that are gone leave no series behind. Two scrapes cannot meet here: there is one thread,
 /// and nothing awaits.
-fn read_targets(snapshot: &Snapshot) {
-    let (in_flight, eligible) = (&metrics().target_in_flight, &metrics().target_eligible);
+fn read_targets(snapshot: &Snapshot, names: &Names) {
     let latency = &metrics().target_latency;
     let health = &metrics().target_health;
     let now = clock::elapsed_at(clock::monotonic());
     latency.reset();
     health.reset();
-    in_flight.reset();
-    eligible.reset();
+    metrics().target_in_flight.reset();
+    metrics().target_eligible.reset();
+    metrics().target_requests.reset();
     for upstream in &snapshot.upstreams {
         let name = upstream.label();
-        for target in upstream.targets() {
-            let label = target.label();
-            in_flight.with_label_values(&[name, &label]).set(0);
-            eligible.with_label_values(&[name, &label]).set(0);
-        }
         if upstream.is_declared() {
             for target in UpstreamHealth::of(upstream).targets {
                 for state in Health::ALL {
@@ -120,18 +117,61 @@ fn read_targets(snapshot: &Snapshot) {
             }
         }
         for endpoint in &upstream.endpoints().list {
-            let labels = [name, &endpoint.label];
-            in_flight
-                .with_label_values(&labels)
-                .add(i64::from(endpoint.state.in_flight()));
             // Of several addresses of one Target the slowest is shown.
             if let Some(average) = endpoint.state.latency().average(now) {
-                let gauge = latency.with_label_values(&labels);
+                let gauge = latency.with_label_values(&[name, &endpoint.label]);
                 gauge.set(gauge.get().max(average));
             }
-            if endpoint.is_eligible {
-                eligible.with_label_values(&labels).set(1);
+        }
+        read_loads(upstream, names);
+    }
+}
+
+/// Reads what each Target of an Upstream serves and has served. A Target at weight 0 or taken out of
+/// the configuration is shown until the last of its requests has ended, so that a drain can be watched;
+/// where several Targets share an address, the first has its requests.
+fn read_loads(upstream: &Upstream, names: &Names) {
+    let metrics = metrics();
+    let name = upstream.label();
+    let endpoints = upstream.endpoints();
+    let eligible: HashSet<SocketAddr> = endpoints
+        .eligible
+        .iter()
+        .map(|candidate| candidate.address)
+        .collect();
+    let mut labels: HashMap<SocketAddr, String> = HashMap::new();
+    for target in upstream.targets() {
+        let label = target.label();
+        let addresses: Vec<SocketAddr> = match &target.host {
+            TargetHost::Address(address) => vec![SocketAddr::new(*address, target.port)],
+            TargetHost::Name(host) => {
+                let resolved = names.addresses(host).into_iter();
+                resolved
+                    .map(|found| SocketAddr::new(found.address, found.port.unwrap_or(target.port)))
+                    .collect()
             }
+        };
+        let may_be_chosen =
+            target.weight.active().is_some() && addresses.iter().any(|address| eligible.contains(address));
+        metrics
+            .target_eligible
+            .with_label_values(&[name, &label])
+            .set(i64::from(may_be_chosen));
+        metrics.target_in_flight.with_label_values(&[name, &label]).set(0);
+        for address in addresses {
+            labels.entry(address).or_insert_with(|| label.clone());
+        }
+    }
+    for (address, state) in upstream.state().targets() {
+        let is_declared = labels.contains_key(&address);
+        if is_declared || state.in_flight() > 0 {
+            let label = labels.remove(&address).unwrap_or_else(|| address.to_string());
+            let load = metrics.target_in_flight.with_label_values(&[name, &label]);
+            load.add(i64::from(state.in_flight()));
+            metrics
+                .target_requests
+                .with_label_values(&[name, &label])
+                .inc_by(state.requests());
         }
     }
 }

@@ -46,6 +46,7 @@ pub struct UpstreamState {
 #[derive(Debug, Default)]
 pub struct TargetState {
     in_flight: AtomicU32,
+    requests: AtomicU64,
     latency: PeakEwma,
     /// A [`Machine`].
     health: AtomicU64,
@@ -90,7 +91,7 @@ impl Registry {
     /// Forgets Upstreams and addresses that nothing has used for [`KEPT_FOR`].
     pub fn tidy(&self, now: Instant) {
         self.upstreams.tidy(now);
-        for upstream in self.upstreams.all() {
+        for (_, upstream) in self.upstreams.all() {
             upstream.targets.tidy(now);
         }
     }
@@ -131,6 +132,12 @@ impl UpstreamState {
         self.targets.get_or(&address, TargetState::default)
     }
 
+    /// Returns every address that is in use or was lately, out of rotation or not; for the status
+    /// address.
+    pub fn targets(&self) -> Vec<(SocketAddr, Arc<TargetState>)> {
+        self.targets.all()
+    }
+
     /// Reports what happened at an address of this Upstream. Takes no lock and allocates nothing:
     /// one load when the report changes nothing, else a compare-and-swap. A change between healthy
     /// and unhealthy wakes the health thread, which takes the address out or in.
@@ -163,7 +170,7 @@ impl UpstreamState {
 
     /// Forgets what checks found, because there are none any more: later ones begin anew.
     pub fn forget_health(&self) {
-        for target in self.targets.all() {
+        for (_, target) in self.targets.all() {
             target
                 .health
                 .store(Machine::default().to_bits(), Ordering::Relaxed);
@@ -213,6 +220,7 @@ impl TargetState {
     /// Counts a request in.
     pub fn begin(&self) {
         self.in_flight.fetch_add(1, Ordering::Relaxed);
+        self.requests.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Counts a request out.
@@ -223,6 +231,11 @@ impl TargetState {
     /// Returns the number of requests being served by this address now.
     pub fn in_flight(&self) -> u32 {
         self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// Returns the number of tries that were sent to this address.
+    pub fn requests(&self) -> u64 {
+        self.requests.load(Ordering::Relaxed)
     }
 
     /// Returns how long this address takes to answer; kept only where the algorithm asks for it.
@@ -333,8 +346,11 @@ impl<K: Clone + Eq + Hash, T> Kept<K, T> {
         state
     }
 
-    fn all(&self) -> Vec<Arc<T>> {
-        self.lock().values().map(|entry| entry.state.clone()).collect()
+    fn all(&self) -> Vec<(K, Arc<T>)> {
+        self.lock()
+            .iter()
+            .map(|(key, entry)| (key.clone(), entry.state.clone()))
+            .collect()
     }
 
     fn tidy(&self, now: Instant) {
@@ -441,7 +457,9 @@ mod tests {
         assert!(target.health().is_healthy());
         assert_eq!(
             // Times are kept to the millisecond.
-            target.back_for(now + Duration::from_millis(7_500)).map(|d| d.as_secs()),
+            target
+                .back_for(now + Duration::from_millis(7_500))
+                .map(|d| d.as_secs()),
             Some(7)
         );
         assert_eq!(upstream.flips(), 2);

@@ -6,9 +6,9 @@ use std::io::{BufRead, BufReader};
 use rustix::fs::{CWD, FileType, Mode, OFlags};
 use serde_json::Value;
 
-use crate::harness::{Client, Gateway, Origin, Reply, Request, shop, targets};
+use crate::harness::{Client, Gateway, Origin, Reply, Request, shop, targets, wait_until};
 
-const NAMES: [&str; 23] = [
+const NAMES: [&str; 24] = [
     "serin_access_log_dropped_total",
     "serin_build_info",
     "serin_config_generation",
@@ -27,6 +27,7 @@ const NAMES: [&str; 23] = [
     "serin_target_eligible",
     "serin_target_health",
     "serin_target_requests_in_flight",
+    "serin_target_requests_total",
     "serin_upstream_duration_seconds_bucket",
     "serin_upstream_duration_seconds_count",
     "serin_upstream_duration_seconds_sum",
@@ -187,6 +188,52 @@ fn in_flight_goes_up_and_down() {
     gateway.wait_for_metric("serin_http_requests_in_flight", &[], 0.0);
     gauge(&b, 0.0);
     gateway.wait_for_metric("serin_connections", &[], 0.0);
+}
+
+#[test]
+fn a_target_out_of_rotation_shows_its_requests_until_they_end() {
+    let (a, b) = (Origin::start("a"), Origin::start("b"));
+    let gateway = Gateway::start(&shop(&[(&a, 1), (&b, 1)]));
+    let target = a.address().to_string();
+    let labels = [("upstream", "shop"), ("target", target.as_str())];
+    a.hold();
+    let mut clients: Vec<_> = (0..2).map(|_| gateway.client()).collect();
+    for client in &mut clients {
+        client.send(Request::get("/").to_bytes());
+    }
+    a.wait_for(1);
+    b.wait_for(1);
+    gateway.apply(&shop(&[(&a, 0), (&b, 1)]));
+    gateway.wait_for_metric("serin_target_eligible", &labels, 0.0);
+    gateway.wait_for_metric("serin_target_requests_in_flight", &labels, 1.0);
+    gateway.apply(&shop(&[(&b, 1)]));
+    gateway.wait_for_metric("serin_target_requests_in_flight", &labels, 1.0);
+    a.answer_name();
+    wait_until("the series of a Target that is gone and idle", || {
+        gateway
+            .metrics()
+            .sum("serin_target_requests_in_flight", &labels)
+            .is_none()
+            .then_some(())
+    });
+}
+
+#[test]
+fn tries_are_counted_by_target() {
+    let (a, b) = (Origin::start("a"), Origin::start("b"));
+    let gateway = Gateway::start(&shop(&[(&a, 3), (&b, 1)]));
+    let mut client = gateway.client();
+    for _ in 0..40 {
+        client.get("/");
+    }
+    for (origin, count) in [(&a, 30.0), (&b, 10.0)] {
+        let target = origin.address().to_string();
+        let labels = [("upstream", "shop"), ("target", target.as_str())];
+        assert_eq!(
+            gateway.metrics().sum("serin_target_requests_total", &labels),
+            Some(count)
+        );
+    }
 }
 
 /// A Service, a Route and an Upstream of one name.
