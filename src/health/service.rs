@@ -56,7 +56,8 @@ impl HealthService {
 
 #[async_trait]
 impl BackgroundService for HealthService {
-    async fn start(&self, mut shutdown: ShutdownWatch) {
+    /// Runs until the process ends: while connections drain, their requests go to Targets, too.
+    async fn start(&self, _: ShutdownWatch) {
         let Some(mut watch) = self.take_watch() else {
             return;
         };
@@ -102,7 +103,6 @@ impl BackgroundService for HealthService {
                         Ok(()) => break,
                         Err(_) => return,
                     },
-                    _ = shutdown.changed() => return,
                 }
             }
         }
