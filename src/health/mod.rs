@@ -1,8 +1,8 @@
 //! Which Targets may be chosen, and what else is known of them; outlives snapshots.
 //!
-//! Probes ([`probe`], in time by [`schedule`]) and clients' requests ([`passive`]) are reported to the
-//! state of an address ([`machine`], [`state`]). When one flips, the health thread ([`service`],
-//! [`watch`]) compiles the Upstream's addresses anew, so that the next request finds the others.
+//! Probes (`probe`, in time by `schedule`) and clients' requests (`passive`) are reported to the
+//! state of an address (`machine`, `state`). When one flips, the health thread (`service`,
+//! `watch`) compiles the Upstream's addresses anew, so that the next request finds the others.
 
 pub mod dns;
 mod first_pass;

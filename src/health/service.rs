@@ -1,7 +1,7 @@
 //! The health thread: what keeps the set of Targets that may be chosen equal to what is known.
 //!
 //! One loop. It starts probes when they are due and takes their outcome; when an address flips, by a
-//! probe, by a client's request or by an operator, it looks at what has changed ([`Watch`]). It is
+//! probe, by a client's request or by an operator, it looks at what has changed (`Watch`). It is
 //! woken for that, so a Target is out of rotation within milliseconds of the report that decided.
 
 use std::collections::HashMap;
@@ -37,7 +37,7 @@ impl HealthService {
         }
     }
 
-    /// Probes every Target that is checked actively, before the proxy is ready; see [`first_pass`].
+    /// Probes every Target that is checked actively, before the proxy is ready; see `first_pass`.
     pub async fn run_first_pass(&self) {
         let Some(mut watch) = self.take_watch() else {
             return;
@@ -56,7 +56,8 @@ impl HealthService {
 
 #[async_trait]
 impl BackgroundService for HealthService {
-    async fn start(&self, mut shutdown: ShutdownWatch) {
+    /// Runs until the process ends: while connections drain, their requests go to Targets, too.
+    async fn start(&self, _: ShutdownWatch) {
         let Some(mut watch) = self.take_watch() else {
             return;
         };
@@ -102,7 +103,6 @@ impl BackgroundService for HealthService {
                         Ok(()) => break,
                         Err(_) => return,
                     },
-                    _ = shutdown.changed() => return,
                 }
             }
         }
