@@ -217,7 +217,7 @@ class Envoy(Peer):
 
     def version(self):
         line = first_line([self.path, "--version"])
-        number = re.search(r"/(\d+\.\d+\.\d+)/", line)
+        number = re.search(r"version: [0-9a-f]+/(\d+\.\d+\.\d+)/", line)
         return f"envoy {number.group(1)}" if number else line
 
     def files(self, topology, port, extra_port, workers):
