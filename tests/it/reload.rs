@@ -23,12 +23,9 @@ fn an_edit_of_the_file_is_live_by_itself() {
     gateway.apply(&shop(&[(&b, 1)]));
     // On the connection of before, too.
     assert_eq!(client.get("/").text(), "b");
-    let metrics = gateway.metrics();
-    assert_eq!(metrics.sum("serin_config_generation", &[]), Some(2.0));
-    assert_eq!(
-        metrics.sum("serin_config_reloads_total", &[("outcome", "applied")]),
-        Some(1.0)
-    );
+    gateway.wait_for_metric("serin_config_generation", &[], 2.0);
+    // Counted after the swap, so a moment later than it shows.
+    gateway.wait_for_metric("serin_config_reloads_total", &[("outcome", "applied")], 1.0);
     gateway.wait_for_log("generation 2 is in force");
 }
 
@@ -340,13 +337,15 @@ fn a_hundred_reloads_under_load_lose_no_request_and_split_as_configured() {
             "generation {number}: {counts:?} is {off:.1} off"
         );
     }
-    let reloads = |outcome| {
-        gateway
-            .metrics()
-            .sum("serin_config_reloads_total", &[("outcome", outcome)])
-    };
-    assert_eq!(reloads("applied"), Some(RELOADS as f64));
-    assert_eq!(reloads("refused"), None);
+    gateway.wait_for_metric(
+        "serin_config_reloads_total",
+        &[("outcome", "applied")],
+        RELOADS as f64,
+    );
+    let refused = gateway
+        .metrics()
+        .sum("serin_config_reloads_total", &[("outcome", "refused")]);
+    assert_eq!(refused, None);
 }
 
 /// Lets the clients stop whether the test goes on or not.
