@@ -5,22 +5,30 @@
 //! `snapshot` compiles them into what requests read; neither direction is known here. No I/O, no
 //! clock, nothing of Pingora.
 
+mod consumer;
 mod health;
+mod plugin;
+mod release;
 mod service;
 mod settings;
 mod units;
 mod upstream;
 
+pub use consumer::{
+    BasicCredential, Consumer, JwtAlgorithm, JwtCredential, KeyCredential, Masked, PasswordHash,
+};
 pub use health::{
     ActiveChecks, HealthChecks, PassiveChecks, Probe, ProbeTls, StatusSet, Statuses, Threshold, Thresholds,
 };
+pub use plugin::{Acl, AclRule, Authentication, BasicAuth, Jwt, KeyAuth, Plugin, PluginConfig, Scope};
+pub use release::{Audience, Canary, CanaryDestination, Identifier, Ramp, Schedule};
 pub use service::{
     HeaderMatch, HostPattern, PathHandling, PathPattern, Protocol, Route, RouteProtocol, Service, ValueMatch,
 };
 pub use settings::{
     AccessLog, AccessLogFormat, AddressFamily, Dns, Limits, RetryBudget, Secret, Settings, Shutdown, Timeouts,
 };
-pub use units::Weight;
+pub use units::{Share, Weight};
 pub use upstream::{Algorithm, HashInput, Hashing, SessionCookie, Target, TargetHost, Upstream, UpstreamKey};
 
 /// A whole checked configuration: what one generation of the proxy is built from.
@@ -34,6 +42,10 @@ pub struct Configuration {
     pub routes: Vec<Route>,
     /// Every Upstream with its Targets.
     pub upstreams: Vec<Upstream>,
+    /// Every Consumer with its credentials and groups.
+    pub consumers: Vec<Consumer>,
+    /// Every plugin that is enabled.
+    pub plugins: Vec<Plugin>,
 }
 
 impl Configuration {
