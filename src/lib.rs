@@ -45,5 +45,7 @@ pub mod balance;
 
 pub mod health;
 
+pub mod kept;
+
 pub mod access_log;
 pub mod admin;

@@ -24,7 +24,7 @@ pub use names::{Names, Resolved};
 pub use ramp::ramped_weights;
 pub use report::{AddressHealth, Health, TargetHealth, UpstreamHealth, report};
 pub use service::HealthService;
-pub use state::{Cause, KEPT_FOR, Registry, RetryPermit, TargetState, UpstreamState};
+pub use state::{Cause, Registry, RetryPermit, TargetState, UpstreamState};
 
 /// What was observed of Upstreams and names: handed to every build of a snapshot.
 #[derive(Debug, Default)]
