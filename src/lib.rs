@@ -15,6 +15,7 @@
 //! | [`proxy`] | how a request goes through |
 //! | [`balance`] | choosing among Targets |
 //! | [`health`] | which Targets may be chosen; outlives snapshots |
+//! | [`rollout`] | a release in time |
 //! | [`admin`] | what operators and their tools talk to |
 //!
 //! # The two flows
@@ -46,6 +47,7 @@ pub mod balance;
 pub mod health;
 
 pub mod kept;
+pub mod rollout;
 
 pub mod access_log;
 pub mod admin;

@@ -40,7 +40,7 @@ pub enum BucketKey<'a> {
 }
 
 /// The buckets of one release: the hash with the salt taken in already.
-#[derive(Clone)]
+#[derive(Clone, Copy)]
 pub struct Buckets(SipHasher24);
 
 impl Buckets {
@@ -68,7 +68,7 @@ impl Buckets {
     }
 
     fn place(&self, kind: u8, value: &[u8]) -> Bucket {
-        let mut hasher = self.0.clone();
+        let mut hasher = self.0;
         hasher.write(&[kind]);
         hasher.write(value);
         let scaled = (u128::from(hasher.finish()) * u128::from(Share::WHOLE)) >> 64;

@@ -349,6 +349,7 @@ fn settings(server: Map<String, Value>, checker: &mut Checker<'_>) -> Settings {
                 },
                 path: log.path,
             }),
+        variant_header: false,
         limits: Limits {
             header_bytes: count(&server.limits.header_bytes, defaults.limits.header_bytes),
             headers: server.limits.headers,
@@ -424,6 +425,7 @@ mod tests {
                 format: AccessLogFormat::Combined,
                 path: "/a".into(),
             }),
+            variant_header: false,
             limits: Limits {
                 header_bytes: 1024,
                 headers: 7,

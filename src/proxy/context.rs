@@ -7,11 +7,15 @@ use std::time::Instant;
 use http::HeaderValue;
 use prometheus::IntGauge;
 
+use super::release::Decision;
 use super::request_id::RequestId;
 use crate::balance::{Index, RingKey};
 use crate::clock;
 use crate::health::RetryPermit;
-use crate::snapshot::{Endpoint, Endpoints, Matched, Route, Service, Snapshot};
+use crate::model::{Reason, Variant};
+use crate::snapshot::{
+    Consumer, ConsumerIndex, Destination, Endpoint, Endpoints, Matched, Release, Route, Service, Snapshot,
+};
 
 /// State of one request, from its header to its log line.
 pub struct Context {
@@ -27,6 +31,8 @@ pub struct Context {
     pub matched: Option<Matched>,
     /// The request's path in normal form; `None` while it equals the path as sent.
     pub normalized_path: Option<String>,
+    /// Who the client is to its credentials.
+    pub identity: Identity,
     /// Tries made so far.
     pub tries: u32,
     /// Failures on kept connections that the Target had closed meanwhile; they are not its fault
@@ -34,6 +40,14 @@ pub struct Context {
     pub stale_connections: u32,
     /// The last try met such a connection: the next one goes to the same Target.
     pub goes_there_again: bool,
+    /// The variant that serves the request; another than decided once stable has stepped in.
+    pub variant: Variant,
+    /// Stable has stepped in for the canary.
+    pub has_fallen_back: bool,
+    /// Which variant the request is meant for, once decided; `None` too where its Route has no release.
+    pub decision: Option<Decision>,
+    /// The cookie by which a new visitor is known the next time.
+    pub visitor_cookie: Option<HeaderValue>,
     /// Addresses that failed this request; never chosen again.
     pub tried: Vec<SocketAddr>,
     /// Place of this request on its Upstream's ring.
@@ -71,6 +85,17 @@ pub struct Client {
     pub is_secure: bool,
     /// Port the client came to.
     pub server_port: u16,
+}
+
+/// Who a request's credentials say that the client is.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Identity {
+    /// The Consumer, perhaps the anonymous one.
+    pub consumer: Option<ConsumerIndex>,
+    /// It is the anonymous one.
+    pub is_anonymous: bool,
+    /// The Consumer that is taken for granted, whatever the credentials say: `serin explain` asks so.
+    pub assumed: Option<ConsumerIndex>,
 }
 
 /// A Target that was chosen, counted as serving the request until this is dropped.
@@ -126,9 +151,14 @@ impl Context {
             client: Client::default(),
             matched: None,
             normalized_path: None,
+            identity: Identity::default(),
             tries: 0,
             stale_connections: 0,
             goes_there_again: false,
+            variant: Variant::Stable,
+            has_fallen_back: false,
+            decision: None,
+            visitor_cookie: None,
             tried: Vec::new(),
             ring_key: None,
             chosen: None,
@@ -151,5 +181,47 @@ impl Context {
     /// Returns the Service of the Route, once found.
     pub fn service(&self) -> Option<&Arc<Service>> {
         self.route()?.service.as_ref()
+    }
+
+    /// Returns the Consumer, once known.
+    pub fn consumer(&self) -> Option<&Consumer> {
+        Some(self.snapshot.consumers.get(self.identity.consumer?))
+    }
+
+    /// Returns the Consumer unless it is the anonymous one, which stands for nobody in particular.
+    pub fn known_consumer(&self) -> Option<&Consumer> {
+        self.consumer().filter(|_| !self.identity.is_anonymous)
+    }
+
+    /// Returns the release under trial on the Route, if there is one.
+    pub fn release(&self) -> Option<&Arc<Release>> {
+        self.route()?.release.as_ref()
+    }
+
+    /// Returns where the request goes, by the variant that serves it.
+    pub fn destination(&self) -> Option<&Destination> {
+        self.destination_of(self.variant)
+    }
+
+    /// Returns where the request was meant to go.
+    pub fn intended_destination(&self) -> Option<&Destination> {
+        self.destination_of(self.decision.map_or(Variant::Stable, |decision| decision.variant))
+    }
+
+    fn destination_of(&self, variant: Variant) -> Option<&Destination> {
+        let route = self.route()?;
+        match (variant, &route.release) {
+            (Variant::Canary, Some(release)) => Some(&release.canary),
+            _ => Some(&route.service.as_ref()?.stable),
+        }
+    }
+
+    /// Returns why the request is served by its variant; `None` where its Route has no release.
+    pub fn reason(&self) -> Option<Reason> {
+        let decision = self.decision?;
+        Some(match self.has_fallen_back {
+            true => Reason::Fallback,
+            false => decision.reason,
+        })
     }
 }

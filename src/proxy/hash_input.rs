@@ -38,7 +38,7 @@ fn key_of(input: &HashInput, key: &HashKey, request: &RequestHeader, ctx: &mut C
                 return Some(key.ring_key(Input::Cookie(value)));
             }
             let value = uuid::Uuid::new_v4().to_string();
-            ctx.issued_cookie = cookie::set_cookie(name, &value, path, &ctx.client);
+            ctx.issued_cookie = cookie::set_cookie(name, &value, path, None, &ctx.client);
             Some(key.ring_key(Input::Cookie(value.as_bytes())))
         }
         HashInput::Path => Some(key.ring_key(Input::Path(path.as_bytes()))),
@@ -62,7 +62,7 @@ fn key_of(input: &HashInput, key: &HashKey, request: &RequestHeader, ctx: &mut C
 }
 
 /// All values of a header, joined with `, ` (RFC 9110 §5.3).
-fn joined<'a>(headers: &'a HeaderMap, name: &http::HeaderName) -> Option<Cow<'a, [u8]>> {
+pub fn joined<'a>(headers: &'a HeaderMap, name: &http::HeaderName) -> Option<Cow<'a, [u8]>> {
     let mut values = headers.get_all(name).iter();
     let mut joined = Cow::Borrowed(values.next()?.as_bytes());
     for value in values {

@@ -20,6 +20,7 @@ use crate::clock;
 const X_KONG_UPSTREAM_LATENCY: HeaderName = HeaderName::from_static("x-kong-upstream-latency");
 const X_KONG_PROXY_LATENCY: HeaderName = HeaderName::from_static("x-kong-proxy-latency");
 const X_KONG_RESPONSE_LATENCY: HeaderName = HeaderName::from_static("x-kong-response-latency");
+const X_SERIN_VARIANT: HeaderName = HeaderName::from_static("x-serin-variant");
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 
@@ -39,8 +40,19 @@ pub fn rewrite_response(response: &mut ResponseHeader, ctx: &mut Context) -> Res
     response.insert_header(X_KONG_UPSTREAM_LATENCY, milliseconds(received - asked))?;
     response.insert_header(X_KONG_PROXY_LATENCY, milliseconds(asked - ctx.started))?;
     response.insert_header(X_KONG_REQUEST_ID, ctx.id.header_value())?;
-    if let Some(cookie) = ctx.issued_cookie.take() {
+    add_what_clients_are_told(response, ctx)
+}
+
+/// Adds cookies, and which variant served where somebody asks.
+fn add_what_clients_are_told(response: &mut ResponseHeader, ctx: &mut Context) -> Result<()> {
+    for cookie in [ctx.issued_cookie.take(), ctx.visitor_cookie.take()]
+        .into_iter()
+        .flatten()
+    {
         response.append_header(SET_COOKIE, cookie)?;
+    }
+    if ctx.wants_debug || ctx.snapshot.settings.variant_header && ctx.reason().is_some() {
+        response.insert_header(X_SERIN_VARIANT, HeaderValue::from_static(ctx.variant.label()))?;
     }
     if ctx.wants_debug {
         add_debug_headers(response, ctx)?;
@@ -73,8 +85,13 @@ fn add_debug_headers(response: &mut ResponseHeader, ctx: &Context) -> Result<()>
         response.insert_header("X-Serin-Route", route.label.as_str())?;
     }
     if let Some(service) = ctx.service() {
-        response.insert_header("X-Serin-Service", service.label.as_str())?;
-        response.insert_header("X-Serin-Upstream", service.upstream.label())?;
+        response.insert_header("X-Serin-Service", &*service.label)?;
+    }
+    if let Some(reason) = ctx.reason() {
+        response.insert_header("X-Serin-Reason", reason.label())?;
+    }
+    if let Some(destination) = ctx.destination() {
+        response.insert_header("X-Serin-Upstream", destination.upstream.label())?;
     }
     if let Some(chosen) = &ctx.chosen {
         response.insert_header("X-Serin-Target", &*chosen.endpoint().label)?;
@@ -171,12 +188,7 @@ impl Answer {
             milliseconds(clock::monotonic() - ctx.started),
         )?;
         header.insert_header(X_KONG_REQUEST_ID, ctx.id.header_value())?;
-        if let Some(cookie) = ctx.issued_cookie.take() {
-            header.append_header(SET_COOKIE, cookie)?;
-        }
-        if ctx.wants_debug {
-            add_debug_headers(&mut header, ctx)?;
-        }
+        add_what_clients_are_told(&mut header, ctx)?;
         if self.connection == Connection::Close {
             session.set_keepalive(None);
         }
