@@ -143,6 +143,7 @@ pub(crate) struct Server {
     pub(crate) limits: Limits,
     pub(crate) timeouts: Timeouts,
     pub(crate) retries: Retries,
+    pub(crate) variant_header: bool,
     pub(crate) shutdown: Shutdown,
 }
 
