@@ -4,6 +4,8 @@
 //! durations, one entity's reference to another's id. What can still fail is what only trying shows: a
 //! regular expression whose automaton is too large.
 
+mod consumer;
+mod plugin;
 mod route;
 mod service;
 mod settings;
@@ -12,11 +14,12 @@ mod upstream;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
+use self::consumer::Consumers;
 use self::upstream::Upstreams;
 use super::check::Checker;
 use super::identity::Identities;
 use super::rows::Row;
-use crate::model::{Configuration, Route};
+use crate::model::{Configuration, Route, Scope};
 
 /// Builds the model; whatever fails is reported, and the result is then not to be used.
 pub(crate) fn build(
@@ -31,6 +34,7 @@ pub(crate) fn build(
     };
     let mut routes: Vec<(f64, Route)> = Vec::new();
     let mut upstreams = Upstreams::default();
+    let mut consumers = Consumers::default();
     for (index, row) in rows.iter().enumerate() {
         let id = identities.ids[index];
         match row.entity.name {
@@ -42,20 +46,48 @@ pub(crate) fn build(
                 routes.extend(route.map(|route| (created_at.unwrap_or(f64::MAX), route)));
             }
             "upstreams" => upstreams.add(index, id, row, checker),
+            "consumers" => {
+                let groups = identities.groups.get(&index).into_iter().flatten();
+                let names = groups.filter_map(|group| rows[*group].written_text("name"));
+                consumers.add(index, id, row, names.map(str::to_owned).collect(), checker);
+            }
+            // One that is not enabled has been checked, and that is all.
+            "plugins" if row.values.get("enabled") != Some(&Value::Bool(false)) => {
+                let plugin = plugin::plugin(id, scope_of(index, identities), row, checker);
+                configuration.plugins.extend(plugin);
+            }
             _ => {}
         }
     }
-    // Targets may be listed before their Upstream.
+    // Targets may be listed before their Upstream, credentials before their Consumer.
     for (index, row) in rows.iter().enumerate() {
-        if let (Some(upstream), "targets") = (identities.references[index], row.entity.name) {
-            upstreams.add_target(upstream, identities.ids[index], row, checker);
+        let id = identities.ids[index];
+        match (identities.references[index], row.entity.name) {
+            (Some(upstream), "targets") => upstreams.add_target(upstream, id, row, checker),
+            (Some(consumer), "keyauth_credentials" | "basicauth_credentials" | "jwt_secrets" | "acls") => {
+                consumers.add_to(consumer, id, row, checker);
+            }
+            _ => {}
         }
     }
     configuration.upstreams = upstreams.into_list();
+    configuration.consumers = consumers.into_list();
     // Stable, so Routes without a time keep the order of the source, behind those that have one.
     routes.sort_by(|(a, _), (b, _)| a.total_cmp(b));
     configuration.routes = routes.into_iter().map(|(_, route)| route).collect();
     configuration
+}
+
+/// Returns which requests the plugin of a row is for.
+fn scope_of(index: usize, identities: &Identities) -> Scope {
+    let service = identities.references[index].map(|row| identities.ids[row]);
+    let route = identities.routes.get(&index).map(|row| identities.ids[*row]);
+    match (route, service) {
+        (Some(route), Some(service)) => Scope::RouteOfService { route, service },
+        (Some(route), None) => Scope::Route(route),
+        (None, Some(service)) => Scope::Service(service),
+        (None, None) => Scope::Global,
+    }
 }
 
 /// Reads a checked value into its shape. A failure means that table and shape disagree, which is a

@@ -49,7 +49,7 @@ pub(super) fn route(
     })
 }
 
-fn route_protocol(protocol: &str) -> RouteProtocol {
+pub(super) fn route_protocol(protocol: &str) -> RouteProtocol {
     if protocol == "https" {
         RouteProtocol::Https
     } else {

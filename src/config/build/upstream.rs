@@ -69,6 +69,7 @@ fn algorithm(upstream: &written::Upstream) -> Algorithm {
                  header: &Option<String>,
                  query_arg: &Option<String>,
                  uri_capture: &Option<String>| match kind {
+        "consumer" => Some(HashInput::Consumer),
         "ip" => Some(HashInput::Ip),
         "path" => Some(HashInput::Path),
         "header" => header
