@@ -63,6 +63,8 @@ fn success(args: &Args, loaded: &Loaded) -> String {
         (configuration.routes.len(), "route"),
         (configuration.upstreams.len(), "upstream"),
         (targets, "target"),
+        (configuration.consumers.len(), "consumer"),
+        (configuration.plugins.len(), "plugin"),
     ]
     .map(|(number, noun)| config::count(number, noun));
     let names: Vec<String> = args.files.iter().map(|file| file.display().to_string()).collect();
