@@ -8,7 +8,11 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use super::{Route, Router, Service, ServiceMetrics, Settings, Snapshot, Upstream, peer_options};
+use super::guard::{Guards, secret_arguments};
+use super::{
+    Consumers, Guard, PluginIndex, Route, Router, Service, ServiceMetrics, Settings, Snapshot, Upstream,
+    peer_options,
+};
 use crate::access_log::AccessLog;
 use crate::health::Observed;
 use crate::model::{
@@ -31,6 +35,9 @@ impl Builder<'_> {
     /// Compiles a configuration under a number.
     pub fn build(self, source: Configuration, generation: u64) -> Snapshot {
         let mut upstreams = Upstreams::new(&self);
+        let consumers = self.consumers(&source);
+        let plugins = PluginIndex::new(&source.plugins);
+        let mut guards = Guards::new(&plugins, &consumers);
         let named: HashMap<&str, &model::Upstream> = source
             .upstreams
             .iter()
@@ -72,10 +79,10 @@ impl Builder<'_> {
             .routes
             .iter()
             .filter_map(|route| match route.service {
-                None => Some((route, compile_route(route, None))),
+                None => Some((route, compile_route(route, None, None))),
                 Some(id) => {
                     let service = services.get(&id)?.clone()?;
-                    Some((route, compile_route(route, Some(service))))
+                    Some((route, compile_route(route, Some(service), guards.guard(route))))
                 }
             })
             .unzip();
@@ -92,7 +99,17 @@ impl Builder<'_> {
             routes,
             unrouted: Default::default(),
             upstreams: upstreams.built.into_values().collect(),
+            secret_arguments: secret_arguments(&source.plugins),
+            consumers,
             source,
+        }
+    }
+
+    /// Compiles the directory of Consumers, or takes over the one there is when they are the same.
+    fn consumers(&self, source: &Configuration) -> Arc<Consumers> {
+        match self.previous {
+            Some(previous) if previous.source.consumers == source.consumers => previous.consumers.clone(),
+            _ => Arc::new(Consumers::build(&source.consumers)),
         }
     }
 }
@@ -151,7 +168,7 @@ fn direct_upstream(host: TargetHost, port: u16) -> model::Upstream {
     }
 }
 
-fn compile_route(route: &model::Route, service: Option<Arc<Service>>) -> Route {
+fn compile_route(route: &model::Route, service: Option<Arc<Service>>, guard: Option<Arc<Guard>>) -> Route {
     Route {
         label: route.label(),
         service,
@@ -161,6 +178,7 @@ fn compile_route(route: &model::Route, service: Option<Arc<Service>>) -> Route {
         strip_path: route.strip_path,
         preserve_host: route.preserve_host,
         path_handling: route.path_handling,
+        guard,
         requests: Default::default(),
     }
 }

@@ -10,8 +10,13 @@
 //! to the next.
 
 mod build;
+mod consumers;
+mod guard;
+mod issuer;
+mod plugins;
 mod publish;
 mod router;
+mod table;
 mod upstream;
 
 use std::sync::Arc;
@@ -21,6 +26,10 @@ use pingora_core::upstreams::peer::PeerOptions;
 use prometheus::{Histogram, IntCounter};
 
 pub use build::Builder;
+pub use consumers::{Consumer, ConsumerIndex, Consumers, Found, GroupId, Key, Password};
+pub use guard::{Acl, Anonymous, Applies, BasicAuth, Common, Guard, Jwt, KeyAuth, KeyName};
+pub use issuer::{Issuer, Unverified, decode_base64};
+pub use plugins::{PluginIndex, RoutePlugins};
 pub use publish::Published;
 pub use router::{Matched, Router, Subject};
 pub use upstream::{Availability, Endpoint, Endpoints, Hashing, Member, Selection, Session, Upstream};
@@ -42,6 +51,10 @@ pub struct Snapshot {
     pub routes: Vec<Route>,
     /// Every Upstream in use or declared, for the control thread; requests do not come by here.
     pub upstreams: Vec<Arc<Upstream>>,
+    /// Whose credentials are.
+    pub consumers: Arc<Consumers>,
+    /// Query arguments in which some plugin looks for a credential: no log shows their values.
+    pub secret_arguments: Box<[Box<str>]>,
     /// Requests that found no Route, by status class.
     unrouted: ByStatusClass,
     /// The model this was built from: what the next build compares with.
@@ -91,6 +104,8 @@ pub struct Route {
     pub preserve_host: bool,
     /// How paths are joined.
     pub path_handling: PathHandling,
+    /// What a request must show to pass, if anything.
+    pub guard: Option<Arc<Guard>>,
     /// Requests by status class.
     requests: ByStatusClass,
 }

@@ -1,0 +1,680 @@
+//! The directory of Consumers: whose a key, a name or an issuer is.
+//!
+//! A credential is found by SipHash-2-4 with 128 bits under a random key that is this directory's own
+//! and never leaves it, and then compared in constant time: how long a wrong one takes says nothing of
+//! how near it came. Keys themselves are not kept, only their hashes. One look-up is one hash and a
+//! step or two in a table, at one Consumer as at a million. A Consumer with a key takes about 200 bytes
+//! and its names, beside the model's own copy: headers share one piece of memory, and Consumers in the
+//! same groups share the list.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::hash::Hasher;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::HeaderValue;
+use siphasher::sip128::{Hasher128, SipHasher24};
+use subtle::ConstantTimeEq;
+use uuid::Uuid;
+
+use super::issuer::Issuer;
+use super::table::Table;
+use crate::model;
+
+/// A Consumer, by its position in the directory of one Snapshot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ConsumerIndex(u32);
+
+/// A group, by a number that holds within the directory of one Snapshot. ACL groups and consumer
+/// groups share their names: one that is both is one group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct GroupId(u32);
+
+/// Every Consumer with its credentials and groups, compiled.
+pub struct Consumers {
+    hash_key: [u8; 16],
+    list: Box<[Consumer]>,
+    by_id: Table,
+    by_username: Table,
+    keys: Box<[Key]>,
+    by_key: Table,
+    passwords: Box<[Password]>,
+    by_password: Table,
+    issuers: Box<[Issuer]>,
+    by_issuer: Table,
+    groups: HashMap<Box<str>, GroupId>,
+}
+
+/// A compiled Consumer.
+pub struct Consumer {
+    /// Identity.
+    pub id: Uuid,
+    /// The id in lower case, the username and the custom id, one after the other: what headers hold,
+    /// in one piece of memory.
+    text: Bytes,
+    username_end: usize,
+    membership: Arc<Membership>,
+}
+
+/// The groups of a Consumer; one for all Consumers that are in the same ones.
+#[derive(Debug, Default)]
+struct Membership {
+    /// Groups of both kinds, ascending.
+    all: Box<[GroupId]>,
+    /// ACL groups, ascending.
+    acl: Box<[GroupId]>,
+    /// Names of the ACL groups as `X-Consumer-Groups` lists them.
+    acl_names: Option<HeaderValue>,
+    /// Names of the groups of both kinds.
+    all_names: Option<HeaderValue>,
+}
+
+/// A credential that was found, and whose it is.
+#[derive(Debug)]
+pub struct Found<'a, C> {
+    /// Whose it is.
+    pub consumer: ConsumerIndex,
+    /// What it is.
+    pub credential: &'a C,
+}
+
+/// A compiled credential of the plugin `key-auth`.
+pub struct Key {
+    /// Identity.
+    pub id: Uuid,
+    consumer: ConsumerIndex,
+    digest: Digest,
+    expires_at: Option<Duration>,
+}
+
+/// A compiled credential of the plugin `basic-auth`.
+pub struct Password {
+    consumer: ConsumerIndex,
+    /// The name that goes with it.
+    pub username: Box<str>,
+    hash: [u8; 20],
+}
+
+/// What a text is found by.
+type Digest = [u8; 16];
+
+/// Length of an id as text.
+const ID_BYTES: usize = 36;
+
+impl Consumers {
+    /// Compiles the Consumers of a configuration. Of equal names or credentials, which no checked
+    /// configuration has, the first counts.
+    ///
+    /// # Panics
+    ///
+    /// With 2^32 - 1 Consumers, groups or credentials of one kind.
+    pub fn build(source: &[model::Consumer]) -> Self {
+        // 122 of its bits are random.
+        let hash_key = Uuid::new_v4().into_bytes();
+        let mut memberships = Memberships::default();
+        let mut list = Vec::with_capacity(source.len());
+        let mut keys = Vec::new();
+        let mut passwords = Vec::new();
+        let mut issuers = Vec::new();
+        for (position, consumer) in source.iter().enumerate() {
+            let index = ConsumerIndex(number(position));
+            list.push(Consumer::build(consumer, memberships.of(consumer)));
+            keys.extend(consumer.keys.iter().map(|key| Key {
+                id: key.id,
+                consumer: index,
+                digest: digest(&hash_key, key.key.expose().as_bytes()),
+                expires_at: key.expires_at,
+            }));
+            passwords.extend(consumer.passwords.iter().map(|password| Password {
+                consumer: index,
+                username: password.username.as_str().into(),
+                hash: password.password.0,
+            }));
+            issuers.extend(consumer.tokens.iter().map(|token| Issuer::build(index, token)));
+        }
+        let hash = |text: &str| short(&digest(&hash_key, text.as_bytes()));
+        Self {
+            by_id: Table::build(list.iter().map(|consumer| hash(consumer.id_text()))),
+            // A Consumer without a username is found by no name: nobody asks for an empty one.
+            by_username: Table::build(
+                list.iter()
+                    .map(|consumer| hash(consumer.username().unwrap_or_default())),
+            ),
+            by_key: Table::build(keys.iter().map(|key| short(&key.digest))),
+            by_password: Table::build(passwords.iter().map(|password| hash(&password.username))),
+            by_issuer: Table::build(issuers.iter().map(|issuer| hash(&issuer.key))),
+            hash_key,
+            list: list.into(),
+            keys: keys.into(),
+            passwords: passwords.into(),
+            issuers: issuers.into(),
+            groups: memberships.ids,
+        }
+    }
+
+    /// Returns a Consumer.
+    ///
+    /// # Panics
+    ///
+    /// When the index is another directory's.
+    pub fn get(&self, index: ConsumerIndex) -> &Consumer {
+        &self.list[index.0 as usize]
+    }
+
+    /// Returns how many Consumers there are.
+    pub fn len(&self) -> usize {
+        self.list.len()
+    }
+
+    /// Says whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
+    /// Finds a Consumer by its id or else by its username.
+    pub fn find(&self, id_or_username: &str) -> Option<ConsumerIndex> {
+        let by_id = || {
+            let id: Uuid = id_or_username.parse().ok()?;
+            let mut buffer = Uuid::encode_buffer();
+            let hash = self.short_digest(id.hyphenated().encode_lower(&mut buffer));
+            self.by_id.find(hash, |position| self.list[position].id == id)
+        };
+        let by_username = || {
+            self.by_username
+                .find(self.short_digest(id_or_username), |position| {
+                    self.list[position].username() == Some(id_or_username)
+                })
+        };
+        by_id()
+            .or_else(by_username)
+            .map(|position| ConsumerIndex(number(position)))
+    }
+
+    /// Finds a group by its name; none when no Consumer is in it.
+    pub fn group(&self, name: &str) -> Option<GroupId> {
+        self.groups.get(name).copied()
+    }
+
+    /// Finds the groups of these names that somebody is in, ascending.
+    pub fn groups<'a>(&self, names: impl IntoIterator<Item = &'a String>) -> Box<[GroupId]> {
+        let groups = names.into_iter().filter_map(|name| self.group(name));
+        sorted(groups.collect())
+    }
+
+    /// Finds whose a key is; none when it has expired at `now`, which is the time since 1970.
+    ///
+    /// One hash, a step or two in the table, and one comparison in constant time.
+    pub fn find_key(&self, key: &[u8], now: Duration) -> Option<Found<'_, Key>> {
+        let digest = digest(&self.hash_key, key);
+        let position = self.by_key.find(short(&digest), |position| {
+            self.keys[position].digest.ct_eq(&digest).into()
+        })?;
+        let credential = &self.keys[position];
+        let is_current = credential.expires_at.is_none_or(|end| now < end);
+        is_current.then_some(Found {
+            consumer: credential.consumer,
+            credential,
+        })
+    }
+
+    /// Finds the password that goes with a name. Names are no secrets: what is compared in constant
+    /// time is the password.
+    pub fn find_username(&self, username: &str) -> Option<Found<'_, Password>> {
+        let position = self.by_password.find(self.short_digest(username), |position| {
+            *self.passwords[position].username == *username
+        })?;
+        let credential = &self.passwords[position];
+        Some(Found {
+            consumer: credential.consumer,
+            credential,
+        })
+    }
+
+    /// Finds the issuer that a token names.
+    pub fn find_issuer(&self, key: &str) -> Option<Found<'_, Issuer>> {
+        let position = self.by_issuer.find(self.short_digest(key), |position| {
+            *self.issuers[position].key == *key
+        })?;
+        let credential = &self.issuers[position];
+        Some(Found {
+            consumer: credential.consumer,
+            credential,
+        })
+    }
+
+    fn short_digest(&self, text: &str) -> u64 {
+        short(&digest(&self.hash_key, text.as_bytes()))
+    }
+}
+
+/// An empty directory.
+impl Default for Consumers {
+    fn default() -> Self {
+        Self::build(&[])
+    }
+}
+
+/// Tells sizes only: what is in it is credentials.
+impl fmt::Debug for Consumers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Consumers")
+            .field("consumers", &self.list.len())
+            .field("keys", &self.keys.len())
+            .field("passwords", &self.passwords.len())
+            .field("issuers", &self.issuers.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Consumer {
+    fn build(source: &model::Consumer, membership: Arc<Membership>) -> Self {
+        let username = source.username.as_deref().unwrap_or_default();
+        let custom_id = source.custom_id.as_deref().unwrap_or_default();
+        let mut text = Vec::with_capacity(ID_BYTES + username.len() + custom_id.len());
+        let mut buffer = Uuid::encode_buffer();
+        text.extend_from_slice(source.id.hyphenated().encode_lower(&mut buffer).as_bytes());
+        text.extend_from_slice(username.as_bytes());
+        text.extend_from_slice(custom_id.as_bytes());
+        Self {
+            id: source.id,
+            text: text.into(),
+            username_end: ID_BYTES + username.len(),
+            membership,
+        }
+    }
+
+    /// Returns the id as text, in lower case: what bucket hashes take.
+    pub fn id_text(&self) -> &str {
+        text_of(&self.text[..ID_BYTES])
+    }
+
+    /// Returns the name as operators know it.
+    pub fn username(&self) -> Option<&str> {
+        Some(text_of(&self.text[ID_BYTES..self.username_end])).filter(|name| !name.is_empty())
+    }
+
+    /// Returns the name as another system knows it.
+    pub fn custom_id(&self) -> Option<&str> {
+        Some(text_of(&self.text[self.username_end..])).filter(|id| !id.is_empty())
+    }
+
+    /// Returns the username, or the custom id where there is none: what logs call the Consumer.
+    pub fn label(&self) -> &str {
+        self.username().or(self.custom_id()).unwrap_or_default()
+    }
+
+    /// Returns the groups of both kinds, ascending.
+    pub fn groups(&self) -> &[GroupId] {
+        &self.membership.all
+    }
+
+    /// Returns the ACL groups, ascending.
+    pub fn acl_groups(&self) -> &[GroupId] {
+        &self.membership.acl
+    }
+
+    /// Says whether the Consumer is in one of these groups, of either kind. `sorted` ascends; one pass
+    /// over both lists.
+    pub fn is_in_any(&self, sorted: &[GroupId]) -> bool {
+        intersect(&self.membership.all, sorted)
+    }
+
+    /// Says whether one of these is an ACL group of the Consumer. `sorted` ascends.
+    pub fn is_in_any_acl_group(&self, sorted: &[GroupId]) -> bool {
+        intersect(&self.membership.acl, sorted)
+    }
+
+    /// Returns the value of `X-Consumer-ID`. Shares the memory of the text, as the next two do.
+    pub fn id_header(&self) -> Option<HeaderValue> {
+        HeaderValue::from_maybe_shared(self.text.slice(..ID_BYTES)).ok()
+    }
+
+    /// Returns the value of `X-Consumer-Username`; none for a name that no header can hold.
+    pub fn username_header(&self) -> Option<HeaderValue> {
+        self.username()?;
+        HeaderValue::from_maybe_shared(self.text.slice(ID_BYTES..self.username_end)).ok()
+    }
+
+    /// Returns the value of `X-Consumer-Custom-ID`; none for one that no header can hold.
+    pub fn custom_id_header(&self) -> Option<HeaderValue> {
+        self.custom_id()?;
+        HeaderValue::from_maybe_shared(self.text.slice(self.username_end..)).ok()
+    }
+
+    /// Returns the value of `X-Consumer-Groups`: names with `, ` between them; none when there are
+    /// none.
+    pub fn groups_header(&self, with_consumer_groups: bool) -> Option<&HeaderValue> {
+        let Membership {
+            acl_names, all_names, ..
+        } = &*self.membership;
+        if with_consumer_groups {
+            all_names
+        } else {
+            acl_names
+        }
+        .as_ref()
+    }
+}
+
+impl fmt::Debug for Consumer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Consumer")
+            .field("id", &self.id)
+            .field("label", &self.label())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Tells whose it is, and not what it is.
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Key")
+            .field("id", &self.id)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Password {
+    /// Compares with the SHA-1 of a password and its Consumer's id, in constant time.
+    pub fn is(&self, hash: &[u8; 20]) -> bool {
+        self.hash.ct_eq(hash).into()
+    }
+}
+
+/// Tells whose it is, and not what it is.
+impl fmt::Debug for Password {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Password")
+            .field("username", &self.username)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Groups by name, and the sets of them that Consumers are in.
+#[derive(Default)]
+struct Memberships {
+    ids: HashMap<Box<str>, GroupId>,
+    known: HashMap<(Vec<GroupId>, Vec<GroupId>), Arc<Membership>>,
+}
+
+impl Memberships {
+    fn of(&mut self, consumer: &model::Consumer) -> Arc<Membership> {
+        let mut ids = |names: &[String]| -> Vec<GroupId> {
+            let mut id_of = |name: &String| match self.ids.get(&**name) {
+                Some(id) => *id,
+                None => {
+                    let id = GroupId(number(self.ids.len()));
+                    self.ids.insert(name.as_str().into(), id);
+                    id
+                }
+            };
+            names.iter().map(&mut id_of).collect()
+        };
+        let (acl, others) = (ids(&consumer.acl_groups), ids(&consumer.consumer_groups));
+        let membership = self
+            .known
+            .entry((acl, others))
+            .or_insert_with_key(|(acl, others)| {
+                let acl_names = consumer.acl_groups.iter();
+                let more = consumer
+                    .consumer_groups
+                    .iter()
+                    .filter(|name| !consumer.acl_groups.contains(name));
+                Arc::new(Membership {
+                    all: sorted(acl.iter().chain(others).copied().collect()),
+                    acl: sorted(acl.clone()),
+                    acl_names: listed(acl_names.clone()),
+                    all_names: listed(acl_names.chain(more)),
+                })
+            });
+        membership.clone()
+    }
+}
+
+fn listed<'a>(names: impl Iterator<Item = &'a String>) -> Option<HeaderValue> {
+    let names: Vec<&str> = names.map(String::as_str).collect();
+    if names.is_empty() {
+        return None;
+    }
+    HeaderValue::from_bytes(names.join(", ").as_bytes()).ok()
+}
+
+fn sorted(mut groups: Vec<GroupId>) -> Box<[GroupId]> {
+    groups.sort_unstable();
+    groups.dedup();
+    groups.into()
+}
+
+/// Says whether two ascending lists have something in common.
+fn intersect(mut a: &[GroupId], mut b: &[GroupId]) -> bool {
+    while let ([first_a, rest_a @ ..], [first_b, rest_b @ ..]) = (a, b) {
+        match first_a.cmp(first_b) {
+            std::cmp::Ordering::Less => a = rest_a,
+            std::cmp::Ordering::Greater => b = rest_b,
+            std::cmp::Ordering::Equal => return true,
+        }
+    }
+    false
+}
+
+fn text_of(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).expect("the pieces were strings")
+}
+
+fn number(position: usize) -> u32 {
+    u32::try_from(position).expect("fewer than 2^32 of them")
+}
+
+fn digest(key: &[u8; 16], text: &[u8]) -> Digest {
+    let mut hasher = SipHasher24::new_with_key(key);
+    hasher.write(text);
+    hasher.finish128().as_bytes()
+}
+
+/// The part of a digest that picks a slot.
+fn short(digest: &Digest) -> u64 {
+    let (first, _) = digest.split_at(8);
+    u64::from_le_bytes(first.try_into().expect("8 of 16 bytes"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{BasicCredential, KeyCredential, Masked, PasswordHash};
+
+    const NOW: Duration = Duration::from_secs(1_800_000_000);
+
+    fn id(number: u128) -> Uuid {
+        Uuid::from_u128(number)
+    }
+
+    fn person(number: u128, username: Option<&str>, custom_id: Option<&str>) -> model::Consumer {
+        model::Consumer {
+            id: id(number),
+            username: username.map(str::to_owned),
+            custom_id: custom_id.map(str::to_owned),
+            acl_groups: Vec::new(),
+            consumer_groups: Vec::new(),
+            keys: Vec::new(),
+            passwords: Vec::new(),
+            tokens: Vec::new(),
+        }
+    }
+
+    fn member(number: u128, acl: &[&str], others: &[&str]) -> model::Consumer {
+        let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        model::Consumer {
+            acl_groups: owned(acl),
+            consumer_groups: owned(others),
+            ..person(number, Some(&format!("c{number}")), None)
+        }
+    }
+
+    fn key(number: u128, key: &str, expires_at: Option<Duration>) -> KeyCredential {
+        KeyCredential {
+            id: id(number),
+            key: Masked::new(key),
+            expires_at,
+        }
+    }
+
+    /// Looks a key up and insists on the credential with this number.
+    fn check(consumers: &Consumers, key: &str, credential: Option<u128>) {
+        let found = consumers.find_key(key.as_bytes(), NOW);
+        assert_eq!(
+            found.map(|found| found.credential.id),
+            credential.map(id),
+            "{key}"
+        );
+    }
+
+    #[test]
+    fn a_key_finds_its_consumer() {
+        let mut people: Vec<_> = (0..100)
+            .map(|n| person(n, Some(&format!("c{n}")), None))
+            .collect();
+        for (n, person) in (0..).zip(&mut people) {
+            person.keys = vec![key(1000 + n, &format!("key-{n}"), None)];
+        }
+        let consumers = Consumers::build(&people);
+        for n in 0..100 {
+            let found = consumers.find_key(format!("key-{n}").as_bytes(), NOW).unwrap();
+            assert_eq!(consumers.get(found.consumer).id, id(n));
+            assert_eq!(found.credential.id, id(1000 + n));
+        }
+        for unknown in ["", "key-", "key-100", "key-1 ", "KEY-1"] {
+            check(&consumers, unknown, None);
+        }
+        check(&Consumers::default(), "key-1", None);
+    }
+
+    #[test]
+    fn an_expired_key_is_unknown() {
+        let mut alice = person(1, Some("alice"), None);
+        let second = Duration::from_secs(1);
+        alice.keys = vec![
+            key(1, "over", Some(NOW - second)),
+            key(2, "ends-now", Some(NOW)),
+            key(3, "lasts", Some(NOW + second)),
+        ];
+        let consumers = Consumers::build(&[alice]);
+        check(&consumers, "over", None);
+        check(&consumers, "ends-now", None);
+        check(&consumers, "lasts", Some(3));
+    }
+
+    #[test]
+    fn a_consumer_is_found_by_id_then_by_username() {
+        let confusing = id(1).to_string();
+        let consumers = Consumers::build(&[
+            person(1, Some("alice"), Some("a-7")),
+            person(2, Some(&confusing), None),
+            person(3, None, Some("only-custom")),
+        ]);
+        let find = |name: &str| consumers.find(name).map(|index| consumers.get(index).id);
+        assert_eq!(find("alice"), Some(id(1)));
+        assert_eq!(find(&confusing), Some(id(1)));
+        assert_eq!(find(&id(3).to_string().to_uppercase()), Some(id(3)));
+        for unknown in ["Alice", "a-7", "only-custom", "", &id(4).to_string()] {
+            assert_eq!(find(unknown), None, "{unknown}");
+        }
+    }
+
+    #[test]
+    fn a_consumer_tells_its_names() {
+        let consumers = Consumers::build(&[
+            person(0xab, Some("alice"), Some("a-7")),
+            person(2, None, Some("only-custom")),
+            person(3, Some("zoë"), None),
+            person(4, Some("line\nbreak"), None),
+        ]);
+        let get = |number| consumers.get(ConsumerIndex(number));
+        let alice = get(0);
+        assert_eq!(alice.id_text(), "00000000-0000-0000-0000-0000000000ab");
+        assert_eq!((alice.label(), alice.custom_id()), ("alice", Some("a-7")));
+        assert_eq!(alice.id_header().unwrap(), alice.id_text());
+        assert_eq!(alice.username_header().unwrap(), "alice");
+        assert_eq!(alice.custom_id_header().unwrap(), "a-7");
+        assert_eq!((get(1).username(), get(1).label()), (None, "only-custom"));
+        assert_eq!(get(1).username_header(), None);
+        assert_eq!(get(2).username_header().unwrap().as_bytes(), "zoë".as_bytes());
+        assert_eq!(get(3).username_header(), None);
+    }
+
+    #[test]
+    fn groups_of_both_kinds_are_one_set() {
+        let consumers = Consumers::build(&[
+            member(1, &["testers", "staff"], &["gold", "staff"]),
+            member(2, &[], &["gold"]),
+            member(3, &[], &[]),
+        ]);
+        let group = |names: &[&str]| {
+            let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+            consumers.groups(&names)
+        };
+        let [first, second, third] = [0, 1, 2].map(|number| consumers.get(ConsumerIndex(number)));
+        assert_eq!(first.groups().len(), 3);
+        assert!(first.is_in_any(&group(&["gold"])) && first.is_in_any(&group(&["nobody", "staff"])));
+        assert!(
+            first.is_in_any_acl_group(&group(&["staff"])) && !first.is_in_any_acl_group(&group(&["gold"]))
+        );
+        assert!(second.is_in_any(&group(&["gold", "testers"])) && !second.is_in_any(&group(&["testers"])));
+        assert!(!third.is_in_any(&group(&["gold", "staff", "testers"])) && !first.is_in_any(&[]));
+        assert_eq!(consumers.group("nobody"), None);
+
+        let header = |consumer: &Consumer, all| {
+            consumer
+                .groups_header(all)
+                .map(|value| value.to_str().unwrap().to_owned())
+        };
+        assert_eq!(header(first, false).as_deref(), Some("testers, staff"));
+        assert_eq!(header(first, true).as_deref(), Some("testers, staff, gold"));
+        assert_eq!(
+            (header(second, false), header(second, true).as_deref()),
+            (None, Some("gold"))
+        );
+        assert_eq!(header(third, true), None);
+    }
+
+    #[test]
+    fn lists_that_ascend_are_compared_in_one_pass() {
+        let groups = |numbers: &[u32]| numbers.iter().copied().map(GroupId).collect::<Vec<_>>();
+        for (a, b, have_common) in [
+            (&[][..], &[][..], false),
+            (&[1], &[], false),
+            (&[1, 3, 5], &[2, 4, 6], false),
+            (&[1, 3, 5], &[5], true),
+            (&[9], &[1, 2, 3, 9], true),
+        ] {
+            assert_eq!(intersect(&groups(a), &groups(b)), have_common, "{a:?} {b:?}");
+            assert_eq!(intersect(&groups(b), &groups(a)), have_common, "{b:?} {a:?}");
+        }
+    }
+
+    #[test]
+    fn a_name_finds_its_password() {
+        let mut alice = person(1, Some("alice"), None);
+        alice.passwords = vec![BasicCredential {
+            id: id(7),
+            username: "al".to_owned(),
+            password: PasswordHash([3; 20]),
+        }];
+        let consumers = Consumers::build(&[person(2, Some("bob"), None), alice]);
+        let found = consumers.find_username("al").unwrap();
+        assert_eq!(consumers.get(found.consumer).id, id(1));
+        assert!(found.credential.is(&[3; 20]) && !found.credential.is(&[4; 20]));
+        assert!(consumers.find_username("alice").is_none() && consumers.find_username("").is_none());
+    }
+
+    #[test]
+    fn nothing_prints_a_credential() {
+        let mut alice = person(1, Some("alice"), None);
+        alice.keys = vec![key(1, "topsecret", None)];
+        let consumers = Consumers::build(&[alice]);
+        let found = consumers.find_key(b"topsecret", NOW).unwrap();
+        let printed = format!("{consumers:?} {found:?} {:?}", consumers.get(found.consumer));
+        assert!(!printed.contains("topsecret"), "{printed}");
+    }
+}
