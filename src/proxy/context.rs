@@ -7,11 +7,12 @@ use std::time::Instant;
 use http::HeaderValue;
 use prometheus::IntGauge;
 
+use super::identify::Identity;
 use super::request_id::RequestId;
 use crate::balance::{Index, RingKey};
 use crate::clock;
 use crate::health::RetryPermit;
-use crate::snapshot::{Endpoint, Endpoints, Matched, Route, Service, Snapshot};
+use crate::snapshot::{Consumer, Endpoint, Endpoints, Matched, Route, Service, Snapshot};
 
 /// State of one request, from its header to its log line.
 pub struct Context {
@@ -25,6 +26,8 @@ pub struct Context {
     pub client: Client,
     /// The Route, once found.
     pub matched: Option<Matched>,
+    /// Who it is, as far as the Route's plugins asked.
+    pub identity: Identity,
     /// The request's path in normal form; `None` while it equals the path as sent.
     pub normalized_path: Option<String>,
     /// Tries made so far.
@@ -125,6 +128,7 @@ impl Context {
             started: clock::monotonic(),
             client: Client::default(),
             matched: None,
+            identity: Identity::default(),
             normalized_path: None,
             tries: 0,
             stale_connections: 0,
@@ -146,6 +150,11 @@ impl Context {
     /// Returns the Route, once found.
     pub fn route(&self) -> Option<&Route> {
         self.matched.map(|matched| &self.snapshot.routes[matched.route])
+    }
+
+    /// Returns who sent the request, as far as its Route asks; the anonymous Consumer too.
+    pub fn consumer(&self) -> Option<&Consumer> {
+        Some(self.snapshot.consumers.get(self.identity.consumer?))
     }
 
     /// Returns the Service of the Route, once found.

@@ -1,4 +1,4 @@
-//! How a request goes through, in this order: `limits → client → route → select → forward →
+//! How a request goes through, in this order: `limits → client → route → identify → select → forward →
 //! respond → record`; `retry` when a try fails.
 //!
 //! This file is Pingora's [`ProxyHttp`]: one call per phase and the order of phases, no logic.
@@ -12,8 +12,10 @@ mod context;
 mod cookie;
 mod forward;
 mod hash_input;
+mod identify;
 mod limits;
 mod path;
+mod query;
 mod record;
 mod request_id;
 mod respond;
@@ -41,6 +43,7 @@ use crate::metrics::{metrics, status_class};
 use crate::model::{TargetHost, UpstreamKey};
 use crate::snapshot::Published;
 use context::{Context, InFlight};
+use identify::Visitor;
 use request_id::RequestIds;
 use respond::{Answer, Connection};
 use route::Unrouted;
@@ -244,11 +247,12 @@ impl ProxyHttp for Gateway {
             .response_written()
             .is_some_and(|response| is_final(response.status));
         let can_reuse_downstream = answer.connection == Connection::Keep;
+        let error_code = answer.status.as_u16();
         if !is_answered {
             let _ = answer.send(session, ctx).await;
         }
         FailToProxy {
-            error_code: answer.status.as_u16(),
+            error_code,
             can_reuse_downstream,
         }
     }
@@ -281,7 +285,8 @@ impl Gateway {
             ));
         }
         match route::find_route(request, ctx) {
-            Ok(()) => ctx.service()?.upstream.is_empty().then(|| no_target(ctx)),
+            Ok(()) => identify_consumer(request, ctx)
+                .or_else(|| ctx.service()?.upstream.is_empty().then(|| no_target(ctx))),
             Err(Unrouted::NoRoute) => Some(NO_ROUTE),
             Err(Unrouted::NoService) => Some(NO_SERVICE),
             Err(Unrouted::HttpsOnly(status)) => Some(Answer::keeping(
@@ -290,6 +295,20 @@ impl Gateway {
             )),
         }
     }
+}
+
+/// Finds out who the client is, where the Route's plugins ask; the answer if it may not pass.
+fn identify_consumer(request: &RequestHeader, ctx: &mut Context) -> Option<Answer> {
+    let guard = ctx.route()?.guard.as_deref()?;
+    let visitor = Visitor {
+        request,
+        is_secure: ctx.client.is_secure,
+        consumers: &ctx.snapshot.consumers,
+        now: clock::unix(),
+    };
+    let (identity, answer) = identify::identify(guard, visitor);
+    ctx.identity = identity;
+    answer
 }
 
 /// Says whether no other status follows. After 101 there is no more HTTP on the connection.
