@@ -19,6 +19,12 @@ pub fn elapsed_at(instant: Instant) -> Duration {
     instant.saturating_duration_since(*FIRST)
 }
 
+/// Returns both clocks at once: the time since the Unix epoch, and that of [`elapsed_at`], which no
+/// daemon sets.
+pub fn now() -> (Duration, Duration) {
+    (unix(), elapsed_at(monotonic()))
+}
+
 /// Returns the time since the Unix epoch, for people and for Prometheus.
 ///
 /// A clock set before 1970 reads as 0.

@@ -15,6 +15,7 @@
 //! | [`proxy`] | how a request goes through |
 //! | [`balance`] | choosing among Targets |
 //! | [`health`] | which Targets may be chosen; outlives snapshots |
+//! | [`rollout`] | a release in time |
 //! | [`admin`] | what operators and their tools talk to |
 //!
 //! # The two flows
@@ -44,6 +45,9 @@ pub mod proxy;
 pub mod balance;
 
 pub mod health;
+
+pub mod kept;
+pub mod rollout;
 
 pub mod access_log;
 pub mod admin;

@@ -16,9 +16,6 @@ use prometheus::{
 /// The release of Pingora this is built on; every pingora crate is pinned to it.
 pub const PINGORA_VERSION: &str = "0.9.1";
 
-/// Label value of the release under which everything runs that is no canary.
-pub const STABLE: &str = "stable";
-
 /// The status classes under which answers are counted; an answer that never came is `none`.
 pub const STATUS_CLASSES: [&str; 6] = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"];
 
@@ -42,6 +39,10 @@ pub struct Metrics {
     pub request_duration: HistogramVec,
     /// Seconds from choosing a Target to its response header, by `service` and `variant`.
     pub upstream_duration: HistogramVec,
+    /// Requests of Routes with a release, by `service`, `variant` and `reason`.
+    pub release_requests: IntCounterVec,
+    /// Share in force of a release that goes by share, 0 to 1, by `service` and `route` that it is for.
+    pub release_share: GaugeVec,
     /// Further tries after a failed one, by `service` and `reason`.
     pub retries: IntCounterVec,
     /// Further tries that the retry budget did not allow, by `service`.
@@ -128,6 +129,22 @@ impl Metrics {
                 "serin_upstream_duration_seconds",
                 "From choosing a Target to its response header.",
                 &["service", "variant"],
+            ),
+            release_requests: counters(
+                r,
+                "serin_release_requests_total",
+                "Requests by the variant they were meant for, and why.",
+                &["service", "variant", "reason"],
+            ),
+            release_share: register(
+                r,
+                GaugeVec::new(
+                    Opts::new(
+                        "serin_release_share_ratio",
+                        "Share of the canary that is in force.",
+                    ),
+                    &["service", "route"],
+                ),
             ),
             retries: counters(
                 r,

@@ -20,6 +20,7 @@ use crate::health::{HealthService, Observed, dns};
 use crate::lifecycle::{Lifecycle, SignalWatch};
 use crate::model::Settings;
 use crate::proxy::Gateway;
+use crate::rollout;
 use crate::snapshot::Published;
 
 /// Idle connections to Targets that a worker keeps. Pingora's 128 are one list for all Upstreams:
@@ -146,7 +147,7 @@ fn pingora_conf() -> ServerConf {
 /// signal and die of it: the watch for changes and SIGHUP, and that for SIGTERM.
 const OTHER_PARTS: usize = 2;
 
-/// The control thread: what changes the configuration in force and what names resolve to.
+/// The control thread: what changes the configuration in force, what names resolve to, how far ramps are.
 struct Control {
     observed: Arc<Observed>,
     reload: Arc<Reload>,
@@ -160,6 +161,7 @@ impl BackgroundService for Control {
         let resolver = &dns::resolver(&self.published.current().source.settings.dns);
         tokio::join!(
             dns::run(&self.observed, resolver, &self.published, shutdown.clone()),
+            rollout::run(&self.published, &self.observed.releases, shutdown.clone()),
             self.reload
                 .run(resolver, shutdown, || self.lifecycle.part_started()),
         );

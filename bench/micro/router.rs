@@ -99,6 +99,7 @@ fn snapshot_build(criterion: &mut Criterion) {
                 secret: None,
                 access_log: None,
                 observed: &observed,
+                now: serin::clock::now(),
             };
             builder.build(configuration.clone(), 1)
         };

@@ -1,5 +1,6 @@
 //! Choosing among the Targets of an Upstream: weighted round robin, consistent hashing, least
-//! connections, latency and sticky sessions; a file for each.
+//! connections, latency and sticky sessions; a file for each. And `bucket`: choosing between two
+//! releases by share.
 //!
 //! What it promises:
 //! - A pick is a pure function of the candidates and of the numbers or key that come with it. The
@@ -19,6 +20,7 @@
 //! only and asks for one answer; its ring repeats nodes without end, hence [`Ring`] remembers whom it
 //! refused.
 
+mod bucket;
 mod cumulative;
 mod key;
 pub mod latency;
@@ -27,6 +29,7 @@ mod lowest;
 mod ring;
 mod session;
 mod smooth;
+mod visitor;
 mod weighted;
 
 use std::collections::BTreeSet;
@@ -35,10 +38,12 @@ use std::num::NonZeroU32;
 
 use pingora_load_balancing::Backend;
 
+pub use bucket::{Bucket, BucketKey, Buckets, is_turn};
 pub use key::{HashKey, Input, RingKey};
 pub use latency::PeakEwma;
 pub use ring::{MAX_POINTS, Ring, RingError, points_per_weight};
 pub use session::{SessionKey, Sessions, Token};
+pub use visitor::{VisitorCookie, VisitorKey};
 pub use weighted::Weighted;
 
 /// Most targets that Pingora's selectors can tell apart: they number them with a `u16`.

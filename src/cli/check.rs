@@ -8,6 +8,7 @@ use std::process::ExitCode;
 
 use serde_json::json;
 
+use super::{Format, print};
 use crate::config::{self, Loaded, Overrides, Problem, Report};
 
 /// What `serin check` takes.
@@ -22,15 +23,6 @@ pub struct Args {
     /// Sets a field under `server`, e.g. --set server.threads=2; may be given several times
     #[arg(long, value_name = "NAME=VALUE")]
     set: Vec<String>,
-}
-
-/// How problems are printed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum Format {
-    /// For people: place, message, line, hint.
-    Text,
-    /// For programs: one object.
-    Json,
 }
 
 /// Checks the files and prints what there is to say.
@@ -71,6 +63,8 @@ fn success(args: &Args, loaded: &Loaded) -> String {
         (configuration.routes.len(), "route"),
         (configuration.upstreams.len(), "upstream"),
         (targets, "target"),
+        (configuration.consumers.len(), "consumer"),
+        (configuration.plugins.len(), "plugin"),
     ]
     .map(|(number, noun)| config::count(number, noun));
     let names: Vec<String> = args.files.iter().map(|file| file.display().to_string()).collect();
@@ -85,10 +79,4 @@ fn success(args: &Args, loaded: &Loaded) -> String {
         format!(", {}", config::count_problems(&loaded.warnings))
     };
     format!("{warnings}{}: ok, {}{tail}", names.join(" "), counts.join(", "))
-}
-
-/// Prints a line; a reader that has gone away, such as `head`, is no reason to panic.
-fn print(text: &str) {
-    use std::io::Write as _;
-    let _ = writeln!(std::io::stdout().lock(), "{text}");
 }

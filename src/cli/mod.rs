@@ -2,6 +2,7 @@
 
 mod check;
 mod demo;
+mod explain;
 mod healthcheck;
 mod run;
 mod schema;
@@ -26,6 +27,8 @@ enum Verb {
     Run(run::Arguments),
     /// Report every mistake of a configuration at once; exit 1 if there is one.
     Check(check::Args),
+    /// Say which release a request would get, and why, by the files alone.
+    Explain(Box<explain::Arguments>),
     /// Print the JSON Schema of the configuration, for editors.
     Schema,
     /// Watch real traffic being split between two releases of a service.
@@ -39,8 +42,24 @@ pub fn main() -> ExitCode {
     match Cli::parse().verb {
         Verb::Run(arguments) => run::run(arguments),
         Verb::Check(arguments) => check::run(&arguments),
+        Verb::Explain(arguments) => explain::run(&arguments),
         Verb::Schema => schema::run(),
         Verb::Demo(arguments) => demo::run(arguments),
         Verb::Healthcheck(arguments) => healthcheck::run(&arguments),
     }
+}
+
+/// How something is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Format {
+    /// For people.
+    Text,
+    /// For programs: one object.
+    Json,
+}
+
+/// Prints a line; a reader that has gone away, such as `head`, is no reason to panic.
+fn print(text: &str) {
+    use std::io::Write as _;
+    let _ = writeln!(std::io::stdout().lock(), "{text}");
 }

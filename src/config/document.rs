@@ -4,6 +4,7 @@
 //! default is there. Only what Serin acts on is named; the table knows the rest. Ranges, choices and
 //! documentation are in `schema`, which these shapes must agree with: the tests of `build` prove it.
 
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 use serde::Deserialize;
@@ -129,6 +130,123 @@ pub(crate) struct Target {
     pub(crate) weight: u16,
 }
 
+/// A Consumer.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Consumer {
+    pub(crate) username: Option<String>,
+    pub(crate) custom_id: Option<String>,
+}
+
+/// A key for `key-auth`. Times are in seconds.
+#[derive(Deserialize)]
+pub(crate) struct KeyCredential {
+    pub(crate) key: String,
+    #[serde(default)]
+    pub(crate) ttl: u64,
+    #[serde(default)]
+    pub(crate) created_at: f64,
+}
+
+/// A name and a password for `basic-auth`.
+#[derive(Deserialize)]
+pub(crate) struct BasicCredential {
+    pub(crate) username: String,
+    pub(crate) password: String,
+}
+
+/// The key of an issuer for `jwt`.
+#[derive(Deserialize)]
+pub(crate) struct JwtCredential {
+    pub(crate) key: String,
+    #[serde(default)]
+    pub(crate) secret: String,
+    pub(crate) algorithm: String,
+    pub(crate) rsa_public_key: Option<String>,
+}
+
+/// An ACL group.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Acl {
+    pub(crate) group: String,
+}
+
+/// A plugin.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Plugin {
+    pub(crate) name: String,
+    pub(crate) config: Map<String, Value>,
+    pub(crate) protocols: Vec<String>,
+    pub(crate) created_at: Option<f64>,
+}
+
+/// `config` of `key-auth`.
+#[derive(Debug, Deserialize)]
+pub(crate) struct KeyAuth {
+    pub(crate) key_names: Vec<String>,
+    pub(crate) key_in_header: bool,
+    pub(crate) key_in_query: bool,
+    pub(crate) hide_credentials: bool,
+    pub(crate) anonymous: Option<String>,
+    pub(crate) run_on_preflight: bool,
+    pub(crate) realm: Option<String>,
+}
+
+/// `config` of `basic-auth`.
+#[derive(Debug, Deserialize)]
+pub(crate) struct BasicAuth {
+    pub(crate) hide_credentials: bool,
+    pub(crate) anonymous: Option<String>,
+    pub(crate) realm: Option<String>,
+}
+
+/// `config` of `jwt`. Times are in seconds.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Jwt {
+    pub(crate) uri_param_names: Vec<String>,
+    pub(crate) header_names: Vec<String>,
+    pub(crate) cookie_names: Vec<String>,
+    pub(crate) key_claim_name: String,
+    pub(crate) secret_is_base64: bool,
+    #[serde(default)]
+    pub(crate) claims_to_verify: Vec<String>,
+    pub(crate) maximum_expiration: f64,
+    pub(crate) run_on_preflight: bool,
+    pub(crate) anonymous: Option<String>,
+    pub(crate) realm: Option<String>,
+}
+
+/// `config` of `acl`.
+#[derive(Debug, Deserialize)]
+pub(crate) struct AclConfig {
+    #[serde(default)]
+    pub(crate) allow: Vec<String>,
+    #[serde(default)]
+    pub(crate) deny: Vec<String>,
+    pub(crate) hide_groups_header: bool,
+    pub(crate) include_consumer_groups: bool,
+}
+
+/// `config` of `canary`. Times are in seconds.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Canary {
+    pub(crate) start: Option<f64>,
+    pub(crate) duration: f64,
+    pub(crate) percentage: Option<f64>,
+    pub(crate) steps: NonZeroU32,
+    pub(crate) hash: String,
+    pub(crate) hash_header: Option<String>,
+    #[serde(default)]
+    pub(crate) groups: Vec<String>,
+    pub(crate) upstream_host: Option<String>,
+    pub(crate) upstream_port: Option<u16>,
+    pub(crate) upstream_uri: Option<String>,
+    pub(crate) upstream_fallback: bool,
+    pub(crate) canary_by_header_name: Option<String>,
+    pub(crate) cookie: Option<String>,
+    pub(crate) salt: Option<String>,
+    pub(crate) groups_then_percentage: bool,
+}
+
 /// The `server` key. Sizes, times and what may be `false` stay values: `units` reads them.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Server {
@@ -143,6 +261,7 @@ pub(crate) struct Server {
     pub(crate) limits: Limits,
     pub(crate) timeouts: Timeouts,
     pub(crate) retries: Retries,
+    pub(crate) variant_header: bool,
     pub(crate) shutdown: Shutdown,
 }
 

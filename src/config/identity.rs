@@ -4,14 +4,15 @@
 //! clients know: UUID version 5 of the entity's key, in a namespace made of the entity's name. Services and
 //! Routes without a name get one from their content, so that a reload changes no id that need not change.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 use std::fmt::Write as _;
 
 use serde_json::Value;
 use uuid::{Uuid, uuid};
 
 use super::check::Checker;
+use super::mark::Span;
 use super::rows::Row;
 use super::schema::address::split_host;
 use super::schema::target::DEFAULT_PORT;
@@ -27,8 +28,25 @@ const MAX_SUGGESTIONS: usize = 20;
 #[derive(Debug)]
 pub(crate) struct Identities {
     pub(crate) ids: Vec<Uuid>,
-    /// The row that a Route's `service` or a Target's `upstream` means.
+    /// The row that a Route's or plugin's `service`, a Target's `upstream` or a credential's `consumer` means.
     pub(crate) references: Vec<Option<usize>>,
+    /// The row that a plugin's `route` means, by the plugin's row.
+    pub(crate) routes: HashMap<usize, usize>,
+    /// The rows of the consumer groups that a Consumer lists, each once, by the Consumer's row.
+    pub(crate) groups: HashMap<usize, Vec<usize>>,
+    /// Rows by id, and by name.
+    by_id: HashMap<(&'static str, Uuid), usize>,
+    names: HashMap<(&'static str, String), usize>,
+}
+
+impl Identities {
+    /// Returns the row that an id or a name means.
+    pub(crate) fn find(&self, entity: &'static str, name: &str) -> Option<usize> {
+        let id = Uuid::parse_str(name).ok();
+        id.and_then(|id| self.by_id.get(&(entity, id)))
+            .or_else(|| self.names.get(&(entity, name.to_owned())))
+            .copied()
+    }
 }
 
 /// Gives every row its id, finds what references mean, and reports duplicates and dangling references.
@@ -37,34 +55,41 @@ pub(crate) struct Identities {
 pub(crate) fn resolve(rows: &[Row<'_>], is_complete: bool, checker: &mut Checker<'_>) -> Identities {
     let mut resolver = Resolver {
         rows,
-        names: HashMap::new(),
-        by_id: HashMap::new(),
         result: Identities {
             ids: vec![Uuid::nil(); rows.len()],
             references: vec![None; rows.len()],
+            routes: HashMap::new(),
+            groups: HashMap::new(),
+            by_id: HashMap::new(),
+            names: HashMap::new(),
         },
         suggestions: MAX_SUGGESTIONS,
         is_complete,
     };
     // Parents first: a child's id may be made from its parent's.
-    for entity in ["services", "upstreams"] {
+    for entity in ["services", "upstreams", "consumers", "consumer_groups"] {
         resolver.identify(entity, checker);
     }
     for (entity, field, parent) in [
         ("routes", "service", "services"),
         ("targets", "upstream", "upstreams"),
+        ("keyauth_credentials", "consumer", "consumers"),
+        ("basicauth_credentials", "consumer", "consumers"),
+        ("jwt_secrets", "consumer", "consumers"),
+        ("acls", "consumer", "consumers"),
     ] {
         resolver.refer(entity, field, parent, checker);
         resolver.identify(entity, checker);
     }
+    resolver.refer_to_groups(checker);
+    resolver.refer("plugins", "service", "services", checker);
+    resolver.refer_to_routes(checker);
+    resolver.identify("plugins", checker);
     resolver.result
 }
 
 struct Resolver<'r, 'a> {
     rows: &'r [Row<'a>],
-    /// Row of an entity by name; of Targets, by Upstream and normal form of the address.
-    names: HashMap<(&'static str, String), usize>,
-    by_id: HashMap<(&'static str, Uuid), usize>,
     result: Identities,
     suggestions: usize,
     is_complete: bool,
@@ -99,7 +124,7 @@ impl Resolver<'_, '_> {
                 }
             });
             self.result.ids[index] = id;
-            match self.by_id.entry((row.entity.name, id)) {
+            match self.result.by_id.entry((row.entity.name, id)) {
                 Entry::Vacant(slot) => drop(slot.insert(index)),
                 // Two of one name have one id; that they have one name has been said.
                 Entry::Occupied(first) if is_unique => {
@@ -117,74 +142,170 @@ impl Resolver<'_, '_> {
     /// Returns what Kong makes an id from.
     fn key_of(&self, index: usize) -> Option<String> {
         let row = &self.rows[index];
-        let key = row.written_text(row.entity.key)?;
-        match self.result.references[index] {
-            Some(upstream) if row.entity.name == "targets" => {
-                Some(format!("{key}:{}", self.result.ids[upstream]))
+        let Some(key) = row.written_text(row.entity.key) else {
+            // A Consumer has at least one of two names.
+            let custom_id = row
+                .written_text("custom_id")
+                .filter(|_| row.entity.name == "consumers");
+            return custom_id.map(|custom_id| format!("custom_id:{custom_id}"));
+        };
+        let id_of = |row: Option<&usize>| {
+            row.map(|row| self.result.ids[*row].to_string())
+                .unwrap_or_default()
+        };
+        let reference = self.result.references[index].as_ref();
+        Some(match row.entity.name {
+            "targets" if reference.is_some() => format!("{key}:{}", id_of(reference)),
+            // Kong's cache keys of these: the fields that are unique together.
+            "acls" => format!("{}:{key}", id_of(reference)),
+            "plugins" => {
+                let route = id_of(self.result.routes.get(&index));
+                format!("{key}:{route}:{}", id_of(reference))
             }
-            _ => Some(key.to_owned()),
-        }
+            _ => key.to_owned(),
+        })
     }
 
-    /// Enters a row under its name; reports it if that is taken, and says whether it was not.
+    /// Returns what no other row may have: the field that is reported, in which namespace, and the text
+    /// that must differ.
+    fn unique_keys(&self, index: usize) -> Vec<(&'static str, &'static str, String)> {
+        let row = &self.rows[index];
+        let (entity, field) = (row.entity.name, row.entity.key);
+        let reference = self.result.references[index];
+        let mut keys = Vec::new();
+        if let Some(name) = row.written_text(field) {
+            let key = match (entity, reference) {
+                ("targets", Some(upstream)) => Some(format!("{upstream} {}", normal_target(name))),
+                ("acls", Some(consumer)) => Some(format!("{consumer} {name}")),
+                // Which one a dangling reference means nobody knows.
+                ("targets" | "acls", None) => None,
+                ("plugins", service) => {
+                    let route = self.result.routes.get(&index);
+                    let is_known = |field: &str, found: bool| found || row.values.get(field).is_none();
+                    (is_known("service", service.is_some()) && is_known("route", route.is_some()))
+                        .then(|| format!("{name} {route:?} {service:?}"))
+                }
+                _ => Some(name.to_owned()),
+            };
+            keys.extend(key.map(|key| (field, entity, key)));
+        }
+        if let (Some(custom_id), "consumers") = (row.written_text("custom_id"), entity) {
+            keys.push(("custom_id", "consumers by custom_id", custom_id.to_owned()));
+        }
+        keys
+    }
+
+    /// Enters a row under its names; reports those that are taken, and says whether none was.
     fn claim_name(&mut self, index: usize, checker: &mut Checker<'_>) -> bool {
         let row = &self.rows[index];
-        let field = row.entity.key;
-        let Some(name) = row.written_text(field) else {
-            return true;
-        };
-        let key = if row.entity.name == "targets" {
-            let Some(upstream) = self.result.references[index] else {
-                return true;
+        let mut is_unique = true;
+        for (field, namespace, key) in self.unique_keys(index) {
+            let first = match self.result.names.entry((namespace, key)) {
+                Entry::Vacant(slot) => {
+                    slot.insert(index);
+                    continue;
+                }
+                Entry::Occupied(first) => &self.rows[*first.get()],
             };
-            format!("{upstream} {}", normal_target(name))
-        } else {
-            name.to_owned()
-        };
-        match self.names.entry((row.entity.name, key)) {
-            Entry::Vacant(slot) => {
-                slot.insert(index);
-                true
+            let is_secret = (row.entity.fields.iter()).any(|one| one.name == field && one.is_secret);
+            let name = row.written_text(field).filter(|_| !is_secret).unwrap_or("***");
+            let message = format!(
+                "uniqueness violation: '{}' entity with {field} set to '{name}' already declared",
+                row.entity.name
+            );
+            let mut hint = first_declared(checker, first, field);
+            match row.entity.name {
+                "acls" => hint.push_str("; a consumer is in a group once"),
+                "plugins" => hint.push_str("; there is one of a name for each service and route"),
+                _ => {}
             }
-            Entry::Occupied(first) => {
-                let message = format!(
-                    "uniqueness violation: '{}' entity with {field} set to '{name}' already declared",
-                    row.entity.name
-                );
-                let hint = first_declared(checker, &self.rows[*first.get()], field);
-                checker.error(
-                    row.span_of(field),
-                    format!("{}.{field}", row.path),
-                    message,
-                    Some(hint),
-                );
-                false
-            }
+            checker.error(
+                row.span_of(field),
+                format!("{}.{field}", row.path),
+                message,
+                Some(hint),
+            );
+            is_unique = false;
         }
+        is_unique
     }
 
     fn refer(&mut self, entity: &str, field: &str, parent: &'static str, checker: &mut Checker<'_>) {
         for index in self.of(entity) {
+            self.result.references[index] = self.parent_of(index, field, parent, checker);
+        }
+    }
+
+    fn refer_to_routes(&mut self, checker: &mut Checker<'_>) {
+        for index in self.of("plugins") {
+            if let Some(route) = self.parent_of(index, "route", "routes", checker) {
+                self.result.routes.insert(index, route);
+            }
+        }
+    }
+
+    /// Finds what a row is nested in, or else what its field refers to.
+    fn parent_of(
+        &mut self,
+        index: usize,
+        field: &str,
+        parent: &'static str,
+        checker: &mut Checker<'_>,
+    ) -> Option<usize> {
+        let row = &self.rows[index];
+        if let Some(outer) = row.parent.filter(|outer| self.rows[*outer].entity.name == parent) {
+            return Some(outer);
+        }
+        let name = row.values.get(field).and_then(Value::as_str)?;
+        let found = self.result.find(parent, name);
+        if found.is_none() {
+            self.dangling(
+                row.span_of(field),
+                format!("{}.{field}", row.path),
+                (field, name, parent),
+                checker,
+            );
+        }
+        found
+    }
+
+    /// Finds the consumer groups that Consumers list, under either name.
+    fn refer_to_groups(&mut self, checker: &mut Checker<'_>) {
+        const GROUPS: &str = "consumer_groups";
+        for index in self.of("consumers") {
             let row = &self.rows[index];
-            if row.parent.is_some() {
-                self.result.references[index] = row.parent;
-                continue;
+            let (mut groups, mut seen) = (Vec::new(), HashSet::new());
+            for field in ["groups", GROUPS] {
+                let listed = row.values.get(field).and_then(Value::as_array);
+                for (item, name) in listed.into_iter().flatten().enumerate() {
+                    let name = name.as_str().unwrap_or_default();
+                    match self.result.find(GROUPS, name) {
+                        Some(group) if seen.insert(group) => groups.push(group),
+                        Some(_) => {}
+                        None => {
+                            let path = format!("{}.{field}[{item}]", row.path);
+                            self.dangling(row.item_span(field, item), path, (field, name, GROUPS), checker);
+                        }
+                    }
+                }
             }
-            let Some(name) = row.values.get(field).and_then(Value::as_str) else {
-                continue;
-            };
-            let by_id = Uuid::parse_str(name)
-                .ok()
-                .and_then(|id| self.by_id.get(&(parent, id)));
-            let found = by_id
-                .or_else(|| self.names.get(&(parent, name.to_owned())))
-                .copied();
-            if found.is_none() && self.is_complete {
-                let message = format!("invalid reference '{field}: {name}' (no such entry in '{parent}')");
-                let hint = self.suggest(parent, name);
-                checker.error(row.span_of(field), format!("{}.{field}", row.path), message, hint);
+            if !groups.is_empty() {
+                self.result.groups.insert(index, groups);
             }
-            self.result.references[index] = found;
+        }
+    }
+
+    fn dangling(
+        &mut self,
+        span: Option<Span>,
+        path: String,
+        (field, name, parent): (&str, &str, &'static str),
+        checker: &mut Checker<'_>,
+    ) {
+        if self.is_complete {
+            let message = format!("invalid reference '{field}: {name}' (no such entry in '{parent}')");
+            let hint = self.suggest(parent, name);
+            checker.error(span, path, message, hint);
         }
     }
 
@@ -193,11 +314,11 @@ impl Resolver<'_, '_> {
         let known: Vec<&str> = self
             .of(entity)
             .into_iter()
-            .filter_map(|row| self.rows[row].written_text("name"))
+            .filter_map(|row| self.rows[row].written_text(self.rows[row].entity.key))
             .collect();
         Some(match nearest(name, known.iter().copied()) {
             Some(candidate) => format!("did you mean '{candidate}'?"),
-            None if known.is_empty() => format!("there are no {entity}"),
+            None if known.is_empty() => format!("there are no {}", entity.replace('_', " ")),
             None => format!(
                 "known {entity}: {}{}",
                 known[..known.len().min(8)].join(", "),

@@ -2,7 +2,7 @@
 //!
 //! The pipeline is [`load`]: `source` reads files, `yaml` makes documents with positions, `rows` flattens
 //! them while `check` judges every value by the one table in `schema`, `identity` finds out which row is
-//! which, `build` makes the model. No step stops the others: whatever is wrong anywhere is in one
+//! which, `review` looks at what concerns several of them, `build` makes the model. No step stops the others: whatever is wrong anywhere is in one
 //! [`Report`], and a configuration comes out only if nothing is.
 //!
 //! Left to others: what the configuration means for requests (`snapshot`), and when to load again
@@ -19,6 +19,7 @@ mod mark;
 mod overrides;
 mod problem;
 pub mod reload;
+mod review;
 mod rows;
 pub(crate) mod schema;
 pub mod secret;
@@ -39,9 +40,7 @@ pub use self::schema::json::json_schema;
 
 use self::at::{At, Path};
 use self::check::Checker;
-use self::identity::Identities;
 use self::mark::{Inside, Mark, Sources, Span};
-use self::rows::{Row, Rows};
 use self::source::{Files, Source};
 use crate::model::Configuration;
 
@@ -115,7 +114,7 @@ fn check_and_build(
     let rows = rows::collect(&documents, &mut checker);
     let server = check_server(&given.0, &given.1, &mut checker);
     let identities = identity::resolve(&rows.rows, is_complete, &mut checker);
-    warn(&rows, &identities, &mut checker);
+    review::review(&rows.rows, &identities, &mut checker);
     let mut configuration = None;
     if !checker.has_errors()
         && let Some(server) = server
@@ -146,48 +145,6 @@ fn check_server(value: &Value, mark: &Mark, checker: &mut Checker<'_>) -> Option
     checker
         .record(&schema::server::SERVER, at)
         .map(|checked| checked.values)
-}
-
-/// Warns of what is allowed and hardly meant.
-fn warn(rows: &Rows<'_>, identities: &Identities, checker: &mut Checker<'_>) {
-    let mut weights: Vec<Vec<u64>> = vec![Vec::new(); rows.rows.len()];
-    for (row, reference) in rows.rows.iter().zip(&identities.references) {
-        if let (Some(upstream), "targets") = (reference, row.entity.name) {
-            // A weight that is wrong has its own message, and counts as one.
-            weights[*upstream].push(row.values.get("weight").and_then(Value::as_u64).unwrap_or(1));
-        }
-    }
-    for (row, weights) in rows.rows.iter().zip(weights) {
-        match row.entity.name {
-            "upstreams" if weights.is_empty() => warn_at(
-                row,
-                "name",
-                "has no targets: requests to it are answered 503",
-                checker,
-            ),
-            "upstreams" if weights.iter().all(|weight| *weight == 0) => {
-                warn_at(
-                    row,
-                    "name",
-                    "all targets have weight 0: requests to it are answered 503",
-                    checker,
-                );
-            }
-            "routes" if row.parent.is_none() && row.written.get("service").is_none_or(Value::is_null) => {
-                warn_at(
-                    row,
-                    "name",
-                    "has no service: requests that match it are answered 503",
-                    checker,
-                );
-            }
-            _ => {}
-        }
-    }
-}
-
-fn warn_at(row: &Row<'_>, field: &str, message: &str, checker: &mut Checker<'_>) {
-    checker.warn(row.span_of(field), &row.path, message, None);
 }
 
 /// Puts problems in the order in which one reads the files.

@@ -149,6 +149,7 @@ pub async fn compile(
         secret: secret.as_ref(),
         access_log,
         observed,
+        now: clock::now(),
     };
     let generation = previous.map_or(1, |snapshot| snapshot.generation + 1);
     let outcome = Outcome {

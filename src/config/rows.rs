@@ -29,6 +29,8 @@ pub(crate) struct Row<'a> {
     pub(crate) values: Map<String, Value>,
     /// The row it is nested in.
     pub(crate) parent: Option<usize>,
+    /// Its document's `_transform`: passwords in it are not hashed yet.
+    pub(crate) is_transformed: bool,
 }
 
 impl Row<'_> {
@@ -45,6 +47,16 @@ impl Row<'_> {
             .or(self.span_of(name))
     }
 
+    /// Returns the place of a field of a record that is a field's value, or the nearest there is.
+    pub(crate) fn inner_span(&self, name: &str, inner: &str) -> Option<Span> {
+        let record = entry(self.written, self.mark, name).map(|(_, mark)| mark);
+        let found = self
+            .written
+            .get(name)
+            .and_then(|value| entry(value, record, inner));
+        found.map(|(_, mark)| mark.span).or(self.span_of(name))
+    }
+
     /// Returns the place of a field's value, or that of the row.
     pub(crate) fn span_of(&self, name: &str) -> Option<Span> {
         entry(self.written, self.mark, name)
@@ -59,6 +71,8 @@ pub(crate) struct Rows<'a> {
     pub(crate) rows: Vec<Row<'a>>,
     /// Where the `server` key is, if any file has one.
     server: Option<Span>,
+    /// `_transform` of the document at hand.
+    is_transformed: bool,
 }
 
 /// Returns the `server` key of the first document that has one, and its mark.
@@ -100,6 +114,7 @@ impl<'a> Rows<'a> {
             checker.error(Some(document.mark.span), "", "expected an object", Some(hint));
             return true;
         };
+        self.is_transformed = map.get("_transform") != Some(&Value::Bool(false));
         let mut has_version = false;
         for (index, (key, value)) in map.iter().enumerate() {
             let (key_span, mark) = document
@@ -168,6 +183,9 @@ impl<'a> Rows<'a> {
             // A list whose items are all commented out.
             Value::Null => return,
             _ => {
+                if entity.fields.iter().any(|field| field.is_secret) {
+                    checker.hide(list.mark.map(|mark| mark.span));
+                }
                 let hint = format!("a list: each of the {} starts with '- '", entity.name);
                 checker.error(
                     list.mark.map(|mark| mark.span),
@@ -198,6 +216,7 @@ impl<'a> Rows<'a> {
                 path: path.to_string(),
                 values: checked.values,
                 parent,
+                is_transformed: self.is_transformed,
             });
             for child in entity.children {
                 if let Some(value) = written.get(child.entity.name) {

@@ -1,6 +1,6 @@
 //! `server.secret`, or the file that stands in for it.
 //!
-//! Rings whose input clients choose, and the cookies of sticky sessions, are keyed with a secret, so
+//! Rings whose input clients choose, and the cookies of sticky sessions and of canaries, are keyed with a secret, so
 //! that nobody can compute which value leads to which Target. Where none is configured one is made on first need and kept, so
 //! that a restart does not move everybody.
 
@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use log::info;
 
-use crate::model::{Algorithm, Configuration, Secret};
+use crate::model::{Algorithm, Audience, Configuration, Identifier, PluginConfig, Secret};
 
 /// The secret that is needed is not to be had.
 #[derive(Debug, thiserror::Error)]
@@ -55,6 +55,21 @@ pub fn obtain(configuration: &Configuration) -> Result<Option<Secret>, SecretErr
 }
 
 fn is_needed(configuration: &Configuration) -> bool {
+    let signs_cookies = configuration.plugins.iter().any(|plugin| {
+        let PluginConfig::Canary(canary) = &plugin.config else {
+            return false;
+        };
+        match &canary.audience {
+            Audience::Share { identifiers, .. } => {
+                identifiers.iter().any(|one| matches!(one, Identifier::Cookie(_)))
+            }
+            Audience::Allow(_) | Audience::Deny(_) => false,
+        }
+    });
+    signs_cookies || has_keyed_ring(configuration)
+}
+
+fn has_keyed_ring(configuration: &Configuration) -> bool {
     configuration
         .upstreams
         .iter()

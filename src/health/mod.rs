@@ -24,13 +24,17 @@ pub use names::{Names, Resolved};
 pub use ramp::ramped_weights;
 pub use report::{AddressHealth, Health, TargetHealth, UpstreamHealth, report};
 pub use service::HealthService;
-pub use state::{Cause, KEPT_FOR, Registry, RetryPermit, TargetState, UpstreamState};
+pub use state::{Cause, Registry, RetryPermit, TargetState, UpstreamState};
 
-/// What was observed of Upstreams and names: handed to every build of a snapshot.
+use crate::rollout::Releases;
+
+/// What outlives snapshots and is handed to every build of one.
 #[derive(Debug, Default)]
 pub struct Observed {
     /// What names resolve to.
     pub names: Names,
     /// Positions, loads and health, by Upstream and address.
     pub registry: Registry,
+    /// How far releases have come, by plugin.
+    pub releases: Releases,
 }

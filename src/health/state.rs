@@ -4,11 +4,9 @@
 //! resets it. Everything is an atomic that workers share; the maps are locked only while a snapshot
 //! is built or the health thread tidies up.
 
-use std::collections::HashMap;
-use std::hash::Hash;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
@@ -16,11 +14,8 @@ use tokio::sync::Notify;
 use super::machine::{Machine, Report};
 use crate::balance::PeakEwma;
 use crate::clock;
+use crate::kept::Kept;
 use crate::model::{Thresholds, UpstreamKey};
-
-/// How long the state of an Upstream or an address is kept that is no longer configured: Kong's
-/// 300 s, so that a Target taken out and put back in a deployment is not taken for healthy.
-pub const KEPT_FOR: Duration = Duration::from_secs(300);
 
 /// The states of all Upstreams.
 #[derive(Debug, Default)]
@@ -88,7 +83,7 @@ impl Registry {
         })
     }
 
-    /// Forgets Upstreams and addresses that nothing has used for [`KEPT_FOR`].
+    /// Forgets Upstreams and addresses that nothing has used for [`crate::kept::KEPT_FOR`].
     pub fn tidy(&self, now: Instant) {
         self.upstreams.tidy(now);
         for (_, upstream) in self.upstreams.all() {
@@ -318,68 +313,11 @@ impl Cause {
     }
 }
 
-/// States by key, kept for a while after their last use. In use is what somebody else holds, so
-/// nobody has to keep a list.
-#[derive(Debug)]
-struct Kept<K, T>(Mutex<HashMap<K, Entry<T>>>);
-
-#[derive(Debug)]
-struct Entry<T> {
-    state: Arc<T>,
-    unused_since: Option<Instant>,
-}
-
-impl<K: Clone + Eq + Hash, T> Kept<K, T> {
-    fn get_or(&self, key: &K, new: impl FnOnce() -> T) -> Arc<T> {
-        let mut kept = self.lock();
-        if let Some(entry) = kept.get(key) {
-            return entry.state.clone();
-        }
-        let state = Arc::new(new());
-        kept.insert(
-            key.clone(),
-            Entry {
-                state: state.clone(),
-                unused_since: None,
-            },
-        );
-        state
-    }
-
-    fn all(&self) -> Vec<(K, Arc<T>)> {
-        self.lock()
-            .iter()
-            .map(|(key, entry)| (key.clone(), entry.state.clone()))
-            .collect()
-    }
-
-    fn tidy(&self, now: Instant) {
-        self.lock().retain(|_, entry| {
-            if Arc::strong_count(&entry.state) > 1 {
-                entry.unused_since = None;
-                return true;
-            }
-            let since = *entry.unused_since.get_or_insert(now);
-            now.saturating_duration_since(since) < KEPT_FOR
-        });
-    }
-
-    /// No holder of this lock can panic half-way through a change, so a poisoned one is still whole.
-    fn lock(&self) -> MutexGuard<'_, HashMap<K, Entry<T>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl<K, T> Default for Kept<K, T> {
-    fn default() -> Self {
-        Self(Mutex::default())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::health::MEMORY;
+    use crate::kept::KEPT_FOR;
 
     const ONE_FAILURE: Thresholds = Thresholds {
         successes: 1,

@@ -541,6 +541,7 @@ mod tests {
             secret: None,
             access_log: None,
             observed,
+            now: clock::now(),
         };
         builder.build(source, 1)
     }

@@ -21,7 +21,7 @@ pub use health::{
     ActiveChecks, HealthChecks, PassiveChecks, Probe, ProbeTls, StatusSet, Statuses, Threshold, Thresholds,
 };
 pub use plugin::{Acl, AclRule, Authentication, BasicAuth, Jwt, KeyAuth, Plugin, PluginConfig, Scope};
-pub use release::{Audience, Canary, CanaryDestination, Identifier, Ramp, Schedule};
+pub use release::{Audience, Canary, CanaryDestination, Identifier, Ramp, Reason, Schedule, Variant};
 pub use service::{
     HeaderMatch, HostPattern, PathHandling, PathPattern, Protocol, Route, RouteProtocol, Service, ValueMatch,
 };
@@ -49,8 +49,8 @@ pub struct Configuration {
 }
 
 impl Configuration {
-    /// Returns every name that has to be resolved: of Targets in rotation, and of Services whose
-    /// host names no Upstream.
+    /// Returns every name that has to be resolved: of Targets in rotation, and of Services and canaries
+    /// whose host names no Upstream.
     pub fn host_names(&self) -> impl Iterator<Item = &str> {
         let upstreams: std::collections::HashSet<&str> =
             self.upstreams.iter().map(|upstream| &*upstream.name).collect();
@@ -59,14 +59,14 @@ impl Configuration {
             TargetHost::Name(name) if target.weight.active().is_some() => Some(&**name),
             _ => None,
         });
-        let of_services = self
-            .services
-            .iter()
-            .filter(|service| service.enabled)
-            .filter_map(move |service| {
-                let is_name = matches!(TargetHost::parse(&service.host), TargetHost::Name(_));
-                (is_name && !upstreams.contains(&*service.host)).then_some(&*service.host)
-            });
-        of_targets.chain(of_services)
+        let services = self.services.iter().filter(|service| service.enabled);
+        let canaries = self.plugins.iter().filter_map(|plugin| match &plugin.config {
+            PluginConfig::Canary(canary) => canary.destination.host.as_deref(),
+            _ => None,
+        });
+        let hosts = services.map(|service| &*service.host).chain(canaries);
+        of_targets.chain(hosts.filter(move |host| {
+            matches!(TargetHost::parse(host), TargetHost::Name(_)) && !upstreams.contains(host)
+        }))
     }
 }

@@ -37,6 +37,29 @@ pub enum Scope {
     },
 }
 
+impl Scope {
+    /// Returns the Service that it names.
+    pub fn service(self) -> Option<Uuid> {
+        match self {
+            Self::Service(service) | Self::RouteOfService { service, .. } => Some(service),
+            Self::Global | Self::Route(_) => None,
+        }
+    }
+
+    /// Returns the Route that it names.
+    pub fn route(self) -> Option<Uuid> {
+        match self {
+            Self::Route(route) | Self::RouteOfService { route, .. } => Some(route),
+            Self::Global | Self::Service(_) => None,
+        }
+    }
+
+    /// Returns all that it names.
+    pub fn ids(self) -> impl Iterator<Item = Uuid> {
+        self.service().into_iter().chain(self.route())
+    }
+}
+
 /// What a plugin does. Kong's names, fields and defaults; the set is closed.
 #[derive(Debug, Clone, PartialEq)]
 pub enum PluginConfig {

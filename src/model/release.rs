@@ -4,8 +4,60 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use http::HeaderName;
+use uuid::Uuid;
 
 use super::Share;
+
+/// A side of a release.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Variant {
+    /// What everybody gets who does not get the canary.
+    #[default]
+    Stable,
+    /// The release under trial.
+    Canary,
+}
+
+impl Variant {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Stable, Self::Canary];
+
+    /// Returns what metrics, logs and answers call it.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Stable => "stable",
+            Self::Canary => "canary",
+        }
+    }
+}
+
+/// Why a request got its variant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Reason {
+    /// The client chose it by the override header.
+    Override,
+    /// A group of its Consumer did, or that it has none.
+    Group,
+    /// Its bucket did, or whose turn it was.
+    Share,
+    /// The canary could not serve it.
+    Fallback,
+}
+
+impl Reason {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Override, Self::Group, Self::Share, Self::Fallback];
+
+    /// Returns what metrics, logs and answers call it.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Override => "override",
+            Self::Group => "group",
+            Self::Share => "share",
+            Self::Fallback => "fallback",
+        }
+    }
+}
 
 /// The plugin `canary`: Kong's, with our additions.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +74,20 @@ pub struct Canary {
     /// Part of the hash, in place of the plugin's id and the destination: two releases with one salt
     /// have the same guinea pigs.
     pub salt: Option<String>,
+}
+
+impl Canary {
+    /// Returns the salt of the release: the configured one, else the plugin's id and the destination,
+    /// each behind a byte 0x1f, with nothing for what is not given. A declared plugin's id never changes;
+    /// its destination does with each release, and with it who the guinea pigs are.
+    pub fn salt(&self, plugin: Uuid) -> String {
+        self.salt.clone().unwrap_or_else(|| {
+            let CanaryDestination { host, port, uri } = &self.destination;
+            let port = port.map(|port| port.to_string());
+            let text = |part: &Option<String>| part.clone().unwrap_or_default();
+            format!("{plugin}\x1f{}\x1f{}\x1f{}", text(host), text(&port), text(uri))
+        })
+    }
 }
 
 /// Where the canary is. At least one field is there; what is not is the Service's own.

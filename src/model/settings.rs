@@ -23,6 +23,8 @@ pub struct Settings {
     pub trusted_ips: Vec<IpNet>,
     /// Access log; `None` for none.
     pub access_log: Option<AccessLog>,
+    /// Tells every client which variant served it, in `X-Serin-Variant`; default false.
+    pub variant_header: bool,
     /// How names are looked up.
     pub dns: Dns,
     /// Sizes a request may have.
@@ -48,6 +50,7 @@ impl Default for Settings {
                 format: AccessLogFormat::Json,
                 path: PathBuf::from("/dev/stdout"),
             }),
+            variant_header: false,
             dns: Dns::default(),
             limits: Limits::default(),
             timeouts: Timeouts::default(),

@@ -76,6 +76,8 @@ pub struct Hashing {
 /// An input of the hash.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HashInput {
+    /// The Consumer's id.
+    Consumer,
     /// The client's address, as `server.trusted_ips` lets it be known.
     Ip,
     /// All values of a header, joined with `, `.
@@ -99,7 +101,7 @@ impl HashInput {
     /// Says whether clients can choose the value freely, so that it must be keyed with
     /// `server.secret` lest they aim at one Target.
     pub fn is_chosen_by_client(&self) -> bool {
-        !matches!(self, Self::Ip)
+        !matches!(self, Self::Consumer | Self::Ip)
     }
 }
 

@@ -145,25 +145,6 @@ impl Format {
     }
 }
 
-impl Format {
-    /// Writes what is wrong with the claims of a token into a body. In JSON that is Kong's object, claims
-    /// and nothing else: the request's id is in a header field.
-    pub fn write_claims(self, claims: &[(&'static str, &'static str)], id: RequestId) -> String {
-        if self == Self::Json {
-            let claims: serde_json::Map<_, _> = claims
-                .iter()
-                .map(|(name, problem)| ((*name).to_owned(), (*problem).into()))
-                .collect();
-            return serde_json::Value::from(claims).to_string();
-        }
-        let lines: Vec<String> = claims
-            .iter()
-            .map(|(name, problem)| format!("{name}: {problem}"))
-            .collect();
-        self.write(&lines.join(", "), id)
-    }
-}
-
 /// Writes text so that it stays text in HTML and XML.
 fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
@@ -279,19 +260,5 @@ mod tests {
             assert!(body.contains(&id.to_string()), "{body}");
         }
         assert_eq!(Plain.write("no", id), format!("no\nrequest_id: {id}\n"));
-    }
-
-    #[test]
-    fn claims_are_an_object_in_json_and_a_sentence_elsewhere() {
-        let id = super::super::request_id::RequestIds::new().next();
-        let claims = [("exp", "token expired"), ("nbf", "must be a number")];
-        assert_eq!(
-            Json.write_claims(&claims, id),
-            r#"{"exp":"token expired","nbf":"must be a number"}"#
-        );
-        assert_eq!(
-            Plain.write_claims(&claims, id),
-            Plain.write("exp: token expired, nbf: must be a number", id)
-        );
     }
 }

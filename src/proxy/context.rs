@@ -8,11 +8,15 @@ use http::HeaderValue;
 use prometheus::IntGauge;
 
 use super::identify::Identity;
+use super::release::Decision;
 use super::request_id::RequestId;
 use crate::balance::{Index, RingKey};
 use crate::clock;
 use crate::health::RetryPermit;
-use crate::snapshot::{Consumer, Endpoint, Endpoints, Matched, Route, Service, Snapshot};
+use crate::model::{Reason, Variant};
+use crate::snapshot::{
+    Consumer, Destination, Endpoint, Endpoints, Matched, Release, Route, Service, Snapshot,
+};
 
 /// State of one request, from its header to its log line.
 pub struct Context {
@@ -26,10 +30,10 @@ pub struct Context {
     pub client: Client,
     /// The Route, once found.
     pub matched: Option<Matched>,
-    /// Who it is, as far as the Route's plugins asked.
-    pub identity: Identity,
     /// The request's path in normal form; `None` while it equals the path as sent.
     pub normalized_path: Option<String>,
+    /// Who the client is to its credentials.
+    pub identity: Identity,
     /// Tries made so far.
     pub tries: u32,
     /// Failures on kept connections that the Target had closed meanwhile; they are not its fault
@@ -37,6 +41,14 @@ pub struct Context {
     pub stale_connections: u32,
     /// The last try met such a connection: the next one goes to the same Target.
     pub goes_there_again: bool,
+    /// The variant that serves the request; another than decided once stable has stepped in.
+    pub variant: Variant,
+    /// Stable has stepped in for the canary.
+    pub has_fallen_back: bool,
+    /// Which variant the request is meant for, once decided; `None` too where its Route has no release.
+    pub decision: Option<Decision>,
+    /// The cookie by which a new visitor is known the next time.
+    pub visitor_cookie: Option<HeaderValue>,
     /// Addresses that failed this request; never chosen again.
     pub tried: Vec<SocketAddr>,
     /// Place of this request on its Upstream's ring.
@@ -128,11 +140,15 @@ impl Context {
             started: clock::monotonic(),
             client: Client::default(),
             matched: None,
-            identity: Identity::default(),
             normalized_path: None,
+            identity: Identity::default(),
             tries: 0,
             stale_connections: 0,
             goes_there_again: false,
+            variant: Variant::Stable,
+            has_fallen_back: false,
+            decision: None,
+            visitor_cookie: None,
             tried: Vec::new(),
             ring_key: None,
             chosen: None,
@@ -152,13 +168,50 @@ impl Context {
         self.matched.map(|matched| &self.snapshot.routes[matched.route])
     }
 
-    /// Returns who sent the request, as far as its Route asks; the anonymous Consumer too.
+    /// Returns the Service of the Route, once found.
+    pub fn service(&self) -> Option<&Arc<Service>> {
+        self.route()?.service.as_ref()
+    }
+
+    /// Returns the Consumer, once known.
     pub fn consumer(&self) -> Option<&Consumer> {
         Some(self.snapshot.consumers.get(self.identity.consumer?))
     }
 
-    /// Returns the Service of the Route, once found.
-    pub fn service(&self) -> Option<&Arc<Service>> {
-        self.route()?.service.as_ref()
+    /// Returns the Consumer unless it is the anonymous one, which stands for nobody in particular.
+    pub fn known_consumer(&self) -> Option<&Consumer> {
+        self.consumer().filter(|_| !self.identity.is_anonymous)
+    }
+
+    /// Returns the release under trial on the Route, if there is one.
+    pub fn release(&self) -> Option<&Arc<Release>> {
+        self.route()?.release.as_ref()
+    }
+
+    /// Returns where the request goes, by the variant that serves it.
+    pub fn destination(&self) -> Option<&Destination> {
+        self.destination_of(self.variant)
+    }
+
+    /// Returns where the request was meant to go.
+    pub fn intended_destination(&self) -> Option<&Destination> {
+        self.destination_of(self.decision.map_or(Variant::Stable, |decision| decision.variant))
+    }
+
+    fn destination_of(&self, variant: Variant) -> Option<&Destination> {
+        let route = self.route()?;
+        match (variant, &route.release) {
+            (Variant::Canary, Some(release)) => Some(&release.canary),
+            _ => Some(&route.service.as_ref()?.stable),
+        }
+    }
+
+    /// Returns why the request is served by its variant; `None` where its Route has no release.
+    pub fn reason(&self) -> Option<Reason> {
+        let decision = self.decision?;
+        Some(match self.has_fallen_back {
+            true => Reason::Fallback,
+            false => decision.reason,
+        })
     }
 }

@@ -1,27 +1,41 @@
 //! Cookies, read from a request and written into an answer (RFC 6265).
 
+use std::time::Duration;
+
 use http::{HeaderMap, HeaderValue};
 
 use super::context::Client;
 
 /// The value of a cookie; an empty one counts as absent.
 pub fn value<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a [u8]> {
-    let values = headers.get_all(http::header::COOKIE).iter();
-    values
-        .flat_map(|value| value.as_bytes().split(|byte| *byte == b';'))
-        .filter_map(|pair| {
+    values(headers, name).next()
+}
+
+/// The values of all cookies of a name: a client may hold several, of other paths or domains.
+pub fn values<'a>(headers: &'a HeaderMap, name: &str) -> impl Iterator<Item = &'a [u8]> {
+    let lines = headers.get_all(http::header::COOKIE).iter();
+    lines
+        .flat_map(|line| line.as_bytes().split(|byte| *byte == b';'))
+        .filter_map(move |pair| {
             let pair = pair.trim_ascii();
             let (key, value) = pair.split_at_checked(pair.iter().position(|byte| *byte == b'=')?)?;
             (key == name.as_bytes()).then_some(&value[1..])
         })
-        .find(|value| !value.is_empty())
+        .filter(|value| !value.is_empty())
 }
 
-/// A cookie for the browser's session that no script may read; for a client that came by TLS it is
-/// never sent without. `None` when the configured path cannot stand in a header.
-pub fn set_cookie(name: &str, value: &str, path: &str, client: &Client) -> Option<HeaderValue> {
+/// A cookie that no script may read, for `max_age` or else for the browser's session; for a client that
+/// came by TLS it is never sent without. `None` when the configured path cannot stand in a header.
+pub fn set_cookie(
+    name: &str,
+    value: &str,
+    path: &str,
+    max_age: Option<Duration>,
+    client: &Client,
+) -> Option<HeaderValue> {
+    let lifetime = max_age.map_or_else(String::new, |age| format!("; Max-Age={}", age.as_secs()));
     let secure = if client.is_secure { "; Secure" } else { "" };
-    format!("{name}={value}; Path={path}; SameSite=Lax; HttpOnly{secure}")
+    format!("{name}={value}; Path={path}{lifetime}; SameSite=Lax; HttpOnly{secure}")
         .parse()
         .ok()
 }
@@ -44,9 +58,14 @@ mod tests {
     #[test]
     fn a_cookie_is_secure_for_clients_that_came_by_tls() {
         let mut client = Client::default();
-        let cookie = |client: &Client| set_cookie("s", "1", "/shop", client).unwrap();
+        let cookie = |client: &Client| set_cookie("s", "1", "/shop", None, client).unwrap();
         assert_eq!(cookie(&client), "s=1; Path=/shop; SameSite=Lax; HttpOnly");
         client.is_secure = true;
         assert_eq!(cookie(&client), "s=1; Path=/shop; SameSite=Lax; HttpOnly; Secure");
+        let month = set_cookie("s", "1", "/", Some(Duration::from_secs(30 * 24 * 3600)), &client).unwrap();
+        assert_eq!(
+            month,
+            "s=1; Path=/; Max-Age=2592000; SameSite=Lax; HttpOnly; Secure"
+        );
     }
 }

@@ -12,7 +12,7 @@ use super::context::Context;
 use super::identify::{rewrite_headers, visible_query};
 use super::path::join;
 use crate::model::PathHandling;
-use crate::snapshot::{Route, Service};
+use crate::snapshot::{Destination, Route, Upstream};
 
 /// How this proxy names itself in `Via` and `Server`.
 pub const PRODUCT: &str = concat!("serin/", env!("CARGO_PKG_VERSION"));
@@ -40,7 +40,7 @@ const PROXY: HeaderName = HeaderName::from_static("proxy");
 /// Pingora has already taken the hop-by-hop fields out (RFC 9110 §7.6.1). `received` is the request
 /// as the client sent it.
 pub fn rewrite_request(received: &RequestHeader, request: &mut RequestHeader, ctx: &Context) -> Result<()> {
-    let (Some(route), Some(service)) = (ctx.route(), ctx.service()) else {
+    let (Some(route), Some(destination)) = (ctx.route(), ctx.destination()) else {
         return Error::e_explain(
             ErrorType::InternalError,
             "a request without a service goes upstream",
@@ -49,8 +49,8 @@ pub fn rewrite_request(received: &RequestHeader, request: &mut RequestHeader, ct
     set_forwarding_headers(received, request, ctx, route)?;
     let guard = route.guard.as_deref();
     rewrite_headers(request, guard, &ctx.identity, &ctx.snapshot.consumers)?;
-    set_path(received, request, ctx, route, service)?;
-    set_host(request, ctx, route, service)
+    set_path(received, request, ctx, route, destination)?;
+    set_host(request, ctx, route, &destination.upstream)
 }
 
 fn set_path(
@@ -58,7 +58,7 @@ fn set_path(
     request: &mut RequestHeader,
     ctx: &Context,
     route: &Route,
-    service: &Service,
+    destination: &Destination,
 ) -> Result<()> {
     let path = ctx.normalized_path.as_deref().unwrap_or(received.uri.path());
     let stripped = stripped_bytes(ctx, route);
@@ -66,7 +66,7 @@ fn set_path(
     let query = received_query.map(|query| visible_query(route.guard.as_deref(), query));
     // What is hidden with nothing left beside it takes the question mark along.
     let query = query.filter(|query| !query.is_empty() || received_query == Some(""));
-    let is_as_received = service.path == "/"
+    let is_as_received = destination.path == "/"
         && matches!(stripped, None | Some(0 | 1))
         && route.path_handling == PathHandling::V0
         && ctx.normalized_path.is_none()
@@ -74,7 +74,7 @@ fn set_path(
     if is_as_received && received.raw_path().first() == Some(&b'/') {
         return Ok(());
     }
-    let mut target = join(route.path_handling, &service.path, path, stripped);
+    let mut target = join(route.path_handling, &destination.path, path, stripped);
     // A bare question mark at the end is kept too.
     if let Some(query) = query {
         target.push('?');
@@ -88,13 +88,12 @@ fn stripped_bytes(ctx: &Context, route: &Route) -> Option<usize> {
     ctx.matched.filter(|_| route.strip_path)?.path_bytes
 }
 
-fn set_host(request: &mut RequestHeader, ctx: &Context, route: &Route, service: &Service) -> Result<()> {
+fn set_host(request: &mut RequestHeader, ctx: &Context, route: &Route, upstream: &Upstream) -> Result<()> {
     if route.preserve_host {
         return Ok(());
     }
     let endpoint = ctx.chosen.as_ref().map(|chosen| chosen.endpoint());
-    let host = service
-        .upstream
+    let host = upstream
         .host_header
         .as_ref()
         .or(endpoint.map(|endpoint| &endpoint.host_header));

@@ -28,6 +28,8 @@ pub fn ring_key(hashing: &Hashing, request: &RequestHeader, ctx: &mut Context) -
 fn key_of(input: &HashInput, key: &HashKey, request: &RequestHeader, ctx: &mut Context) -> Option<RingKey> {
     let path = ctx.normalized_path.as_deref().unwrap_or(request.uri.path());
     match input {
+        // Consumers are not known yet where a Target is chosen.
+        HashInput::Consumer => None,
         HashInput::Ip => Some(key.ring_key(Input::Ip(ctx.client.address?))),
         HashInput::Header(name) => {
             let value = joined(&request.headers, name)?;
@@ -38,7 +40,7 @@ fn key_of(input: &HashInput, key: &HashKey, request: &RequestHeader, ctx: &mut C
                 return Some(key.ring_key(Input::Cookie(value)));
             }
             let value = uuid::Uuid::new_v4().to_string();
-            ctx.issued_cookie = cookie::set_cookie(name, &value, path, &ctx.client);
+            ctx.issued_cookie = cookie::set_cookie(name, &value, path, None, &ctx.client);
             Some(key.ring_key(Input::Cookie(value.as_bytes())))
         }
         HashInput::Path => Some(key.ring_key(Input::Path(path.as_bytes()))),
@@ -62,7 +64,7 @@ fn key_of(input: &HashInput, key: &HashKey, request: &RequestHeader, ctx: &mut C
 }
 
 /// All values of a header, joined with `, ` (RFC 9110 §5.3).
-fn joined<'a>(headers: &'a HeaderMap, name: &http::HeaderName) -> Option<Cow<'a, [u8]>> {
+pub fn joined<'a>(headers: &'a HeaderMap, name: &http::HeaderName) -> Option<Cow<'a, [u8]>> {
     let mut values = headers.get_all(name).iter();
     let mut joined = Cow::Borrowed(values.next()?.as_bytes());
     for value in values {

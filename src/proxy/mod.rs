@@ -1,5 +1,5 @@
-//! How a request goes through, in this order: `limits → client → route → identify → select → forward →
-//! respond → record`; `retry` when a try fails.
+//! How a request goes through, in this order: `limits → client → route → identify → release → select →
+//! forward → respond → record`; `retry` when a try fails.
 //!
 //! This file is Pingora's [`ProxyHttp`]: one call per phase and the order of phases, no logic.
 //! Every phase reads the one [`Snapshot`](crate::snapshot::Snapshot) that the request took when it
@@ -10,6 +10,7 @@ mod accept;
 mod client;
 mod context;
 mod cookie;
+pub mod explain;
 mod forward;
 mod hash_input;
 mod identify;
@@ -17,6 +18,7 @@ mod limits;
 mod path;
 mod query;
 mod record;
+pub mod release;
 mod request_id;
 mod respond;
 mod retry;
@@ -113,22 +115,17 @@ impl ProxyHttp for Gateway {
     }
 
     async fn request_filter(&self, session: &mut Session, ctx: &mut Self::CTX) -> Result<bool> {
-        match self.answer_early(session.req_header(), ctx) {
+        match answer_to_request(session.req_header(), ctx) {
             Some(answer) => answer.send(session, ctx).await.map(|()| true),
             None => Ok(false),
         }
     }
 
     async fn upstream_peer(&self, session: &mut Session, ctx: &mut Self::CTX) -> Result<Box<HttpPeer>> {
-        let Some(service) = ctx.service().cloned() else {
-            return Error::e_explain(
-                ErrorType::InternalError,
-                "a request without a service goes upstream",
-            );
+        release::choose_variant(session.req_header(), ctx);
+        let Some((service, upstream)) = select::choose_target_of_variant(session.req_header(), ctx) else {
+            return Error::e_explain(NO_TARGET_LEFT, "nothing is left to try");
         };
-        if !select::choose_target(&service, session.req_header(), ctx) {
-            return Error::e_explain(NO_TARGET_LEFT, service.upstream.label().to_owned());
-        }
         let chosen = ctx.chosen.as_ref().expect("just chosen");
         Ok(Box::new(HttpPeer {
             _address: SocketAddr::Inet(chosen.endpoint().address),
@@ -136,7 +133,7 @@ impl ProxyHttp for Gateway {
             sni: String::new(),
             proxy: None,
             client_cert_key: None,
-            group_key: service.upstream.group_key,
+            group_key: upstream.group_key,
             options: service.peer_options.clone(),
         }))
     }
@@ -194,14 +191,14 @@ impl ProxyHttp for Gateway {
         ctx.upstream_status = Some(response.status.as_u16());
         ctx.retry_permit = None;
         select::note_answer(response.status.as_u16(), now, ctx);
-        if let (Some(service), Some(asked)) = (ctx.service(), ctx.try_started) {
-            service
-                .upstream_requests(status_class(response.status.as_u16()))
-                .inc();
-            service.upstream_duration().observe((now - asked).as_secs_f64());
+        if let (Some(destination), Some(asked)) = (ctx.destination(), ctx.try_started) {
+            let status = response.status.as_u16();
+            destination.requests(status_class(status)).inc();
+            destination
+                .upstream_duration()
+                .observe((now - asked).as_secs_f64());
             if let Some(chosen) = &ctx.chosen {
-                let status = response.status.as_u16();
-                passive::observe_status(&service.upstream, chosen.endpoint(), status, now);
+                passive::observe_status(&destination.upstream, chosen.endpoint(), status, now);
             }
         }
         Ok(())
@@ -271,30 +268,42 @@ impl ProxyHttp for Gateway {
     }
 }
 
-impl Gateway {
-    /// The answers that need no origin. Here the request learns its Route.
-    fn answer_early(&self, request: &RequestHeader, ctx: &mut Context) -> Option<Answer> {
-        if let Some(answer) = limits::check_limits(request, &ctx.snapshot.settings.limits) {
-            return Some(answer);
-        }
-        // RFC 9112 §3.2; that there are not two is Pingora's care.
-        if request.version == Version::HTTP_11 && !request.headers.contains_key(HOST) {
-            return Some(Answer::closing(
-                StatusCode::BAD_REQUEST,
-                respond::message_of(StatusCode::BAD_REQUEST),
-            ));
-        }
-        match route::find_route(request, ctx) {
-            Ok(()) => identify_consumer(request, ctx)
-                .or_else(|| ctx.service()?.upstream.is_empty().then(|| no_target(ctx))),
-            Err(Unrouted::NoRoute) => Some(NO_ROUTE),
-            Err(Unrouted::NoService) => Some(NO_SERVICE),
-            Err(Unrouted::HttpsOnly(status)) => Some(Answer::keeping(
-                StatusCode::from_u16(status).unwrap_or(StatusCode::UPGRADE_REQUIRED),
-                "Please use HTTPS protocol",
-            )),
-        }
+/// The answers that need no origin. Here the request learns its Route.
+fn answer_to_request(request: &RequestHeader, ctx: &mut Context) -> Option<Answer> {
+    if let Some(answer) = limits::check_limits(request, &ctx.snapshot.settings.limits) {
+        return Some(answer);
     }
+    // RFC 9112 §3.2; that there are not two is Pingora's care.
+    if request.version == Version::HTTP_11 && !request.headers.contains_key(HOST) {
+        return Some(Answer::closing(
+            StatusCode::BAD_REQUEST,
+            respond::message_of(StatusCode::BAD_REQUEST),
+        ));
+    }
+    match route::find_route(request, ctx) {
+        Ok(()) => identify_consumer(request, ctx).or_else(|| answer_without_target(request, ctx)),
+        Err(Unrouted::NoRoute) => Some(NO_ROUTE),
+        Err(Unrouted::NoService) => Some(NO_SERVICE),
+        Err(Unrouted::HttpsOnly(status)) => Some(Answer::keeping(
+            StatusCode::from_u16(status).unwrap_or(StatusCode::UPGRADE_REQUIRED),
+            "Please use HTTPS protocol",
+        )),
+    }
+}
+
+/// The answer where nothing may be chosen, given as long as it can keep the connection. The release is
+/// decided about here only where that may matter: if some Upstream of the Service is empty.
+fn answer_without_target(request: &RequestHeader, ctx: &mut Context) -> Option<Answer> {
+    let is_stable_empty = ctx.service()?.stable.upstream.is_empty();
+    let is_some_empty = is_stable_empty
+        || ctx
+            .release()
+            .is_some_and(|release| release.canary.upstream.is_empty());
+    if !is_some_empty {
+        return None;
+    }
+    release::choose_variant(request, ctx);
+    ctx.destination()?.upstream.is_empty().then(|| no_target(ctx))
 }
 
 /// Finds out who the client is, where the Route's plugins ask; the answer if it may not pass.
@@ -305,6 +314,7 @@ fn identify_consumer(request: &RequestHeader, ctx: &mut Context) -> Option<Answe
         is_secure: ctx.client.is_secure,
         consumers: &ctx.snapshot.consumers,
         now: clock::unix(),
+        assumed: ctx.identity.assumed,
     };
     let (identity, answer) = identify::identify(guard, visitor);
     ctx.identity = identity;
@@ -336,7 +346,7 @@ fn answer_to(error: &Error, ctx: &Context) -> Option<Answer> {
 
 /// Why there is no Target: nobody of an Upstream may be chosen, or a Service's host has no address.
 fn no_target(ctx: &Context) -> Answer {
-    match ctx.service().map(|service| &service.upstream.key) {
+    match ctx.destination().map(|destination| &destination.upstream.key) {
         Some(UpstreamKey::Direct(TargetHost::Name(_), _)) => NAME_NOT_RESOLVED,
         _ => NO_TARGET,
     }

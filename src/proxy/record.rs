@@ -13,7 +13,7 @@ use super::context::Context;
 use super::query;
 use crate::clock;
 use crate::metrics::status_class;
-use crate::model::AccessLogFormat;
+use crate::model::{AccessLogFormat, Reason};
 
 /// Counts the request and offers its line to the access log.
 pub fn record(session: &Session, error: Option<&Error>, ctx: &Context) {
@@ -24,8 +24,14 @@ pub fn record(session: &Session, error: Option<&Error>, ctx: &Context) {
     match ctx.route() {
         Some(route) => {
             route.requests(status_class(status)).inc();
-            if let Some(service) = &route.service {
-                service.request_duration().observe(took.as_secs_f64());
+            // Both by what was decided: that stable stepped in is counted against the canary.
+            if let Some(destination) = ctx.intended_destination() {
+                destination.request_duration().observe(took.as_secs_f64());
+            }
+            if let (Some(release), Some(decision), Some(reason)) =
+                (&route.release, ctx.decision, ctx.reason())
+            {
+                release.requests(decision.variant, reason).inc();
             }
         }
         None => ctx.snapshot.unrouted(status_class(status)).inc(),
@@ -56,6 +62,8 @@ struct Line<'a> {
     service: Option<&'a str>,
     route: Option<&'a str>,
     consumer: Option<&'a str>,
+    variant: Option<&'static str>,
+    reason: Option<&'static str>,
     upstream: Option<&'a str>,
     target: Option<&'a str>,
     upstream_status: Option<u16>,
@@ -95,7 +103,9 @@ fn json_line(
         service: service.map(|service| &*service.label),
         route: ctx.route().map(|route| &*route.label),
         consumer: ctx.consumer().map(|consumer| consumer.label()),
-        upstream: service.map(|service| service.upstream.label()),
+        variant: service.map(|_| ctx.variant.label()),
+        reason: ctx.reason().map(Reason::label),
+        upstream: ctx.destination().map(|destination| destination.upstream.label()),
         target: ctx.chosen.as_ref().map(|chosen| &*chosen.endpoint().label),
         upstream_status: ctx.upstream_status,
         tries: ctx.tries,

@@ -1,6 +1,7 @@
 //! The answer as the client gets it: an origin's with our fields added, or one of our own.
 
 use std::borrow::Cow;
+use std::fmt;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,7 +14,7 @@ use pingora_error::Result;
 use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
 
-use super::accept::preferred_format;
+use super::accept::{Format, preferred_format};
 use super::context::Context;
 use super::forward::{PRODUCT, X_KONG_REQUEST_ID, via};
 use crate::clock;
@@ -21,6 +22,7 @@ use crate::clock;
 const X_KONG_UPSTREAM_LATENCY: HeaderName = HeaderName::from_static("x-kong-upstream-latency");
 const X_KONG_PROXY_LATENCY: HeaderName = HeaderName::from_static("x-kong-proxy-latency");
 const X_KONG_RESPONSE_LATENCY: HeaderName = HeaderName::from_static("x-kong-response-latency");
+const X_SERIN_VARIANT: HeaderName = HeaderName::from_static("x-serin-variant");
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 
@@ -40,8 +42,19 @@ pub fn rewrite_response(response: &mut ResponseHeader, ctx: &mut Context) -> Res
     response.insert_header(X_KONG_UPSTREAM_LATENCY, milliseconds(received - asked))?;
     response.insert_header(X_KONG_PROXY_LATENCY, milliseconds(asked - ctx.started))?;
     response.insert_header(X_KONG_REQUEST_ID, ctx.id.header_value())?;
-    if let Some(cookie) = ctx.issued_cookie.take() {
+    add_what_clients_are_told(response, ctx)
+}
+
+/// Adds cookies, and which variant served where somebody asks.
+fn add_what_clients_are_told(response: &mut ResponseHeader, ctx: &mut Context) -> Result<()> {
+    for cookie in [ctx.issued_cookie.take(), ctx.visitor_cookie.take()]
+        .into_iter()
+        .flatten()
+    {
         response.append_header(SET_COOKIE, cookie)?;
+    }
+    if ctx.wants_debug || ctx.snapshot.settings.variant_header && ctx.reason().is_some() {
+        response.insert_header(X_SERIN_VARIANT, HeaderValue::from_static(ctx.variant.label()))?;
     }
     if ctx.wants_debug {
         add_debug_headers(response, ctx)?;
@@ -74,8 +87,13 @@ fn add_debug_headers(response: &mut ResponseHeader, ctx: &Context) -> Result<()>
         response.insert_header("X-Serin-Route", route.label.as_str())?;
     }
     if let Some(service) = ctx.service() {
-        response.insert_header("X-Serin-Service", service.label.as_str())?;
-        response.insert_header("X-Serin-Upstream", service.upstream.label())?;
+        response.insert_header("X-Serin-Service", &*service.label)?;
+    }
+    if let Some(reason) = ctx.reason() {
+        response.insert_header("X-Serin-Reason", reason.label())?;
+    }
+    if let Some(destination) = ctx.destination() {
+        response.insert_header("X-Serin-Upstream", destination.upstream.label())?;
     }
     if let Some(chosen) = &ctx.chosen {
         response.insert_header("X-Serin-Target", &*chosen.endpoint().label)?;
@@ -126,6 +144,21 @@ pub enum Text {
     Message(Cow<'static, str>),
     /// Claims of a token, each with what is wrong with it.
     Claims(Vec<(&'static str, &'static str)>),
+}
+
+impl fmt::Display for Text {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Message(message) => f.write_str(message),
+            Self::Claims(claims) => {
+                for (place, (name, problem)) in claims.iter().enumerate() {
+                    let separator = if place == 0 { "" } else { ", " };
+                    write!(f, "{separator}{name}: {problem}")?;
+                }
+                Ok(())
+            }
+        }
+    }
 }
 
 impl From<&'static str> for Text {
@@ -205,7 +238,14 @@ impl Answer {
         let format = preferred_format(&session.req_header().headers);
         let body = match &self.text {
             Text::Message(message) => format.write(message, ctx.id),
-            Text::Claims(claims) => format.write_claims(claims, ctx.id),
+            // Kong's object, claims and nothing else: the request's id is in a header field.
+            Text::Claims(claims) if format == Format::Json => {
+                let claims = claims
+                    .iter()
+                    .map(|(name, problem)| ((*name).to_owned(), (*problem).into()));
+                serde_json::Value::Object(claims.collect()).to_string()
+            }
+            text @ Text::Claims(_) => format.write(&text.to_string(), ctx.id),
         };
         if let Some(challenge) = self.challenge {
             header.insert_header(WWW_AUTHENTICATE, challenge)?;
@@ -219,12 +259,7 @@ impl Answer {
             milliseconds(clock::monotonic() - ctx.started),
         )?;
         header.insert_header(X_KONG_REQUEST_ID, ctx.id.header_value())?;
-        if let Some(cookie) = ctx.issued_cookie.take() {
-            header.append_header(SET_COOKIE, cookie)?;
-        }
-        if ctx.wants_debug {
-            add_debug_headers(&mut header, ctx)?;
-        }
+        add_what_clients_are_told(&mut header, ctx)?;
         if self.connection == Connection::Close {
             session.set_keepalive(None);
         }

@@ -8,17 +8,21 @@
 //! every request many times over. The budget is the Upstream's, since the Targets are what it spares:
 //! Services that share them share it, and those on other pools keep theirs.
 //!
+//! A request that has failed on the last Target of a canary goes to stable under the same rule, where the
+//! release says so.
+//!
 //! Pingora's own limit is global and set out of the way; the count is kept in the context.
 
 use pingora_error::{Error, ErrorSource, ErrorType};
 use pingora_proxy::Session;
 
 use super::context::Context;
+use super::release;
 use super::select::{has_untried_target, note_failure};
 use crate::clock;
 use crate::health::passive;
 use crate::metrics::status_class;
-use crate::snapshot::{RetryReason, Service};
+use crate::snapshot::{RetryReason, Upstream};
 
 /// A kept connection that the Target closed meanwhile is no fault of the Target: the request goes
 /// there again on another connection, at most this often, without counting as a try.
@@ -65,10 +69,15 @@ pub fn after_failed_exchange(error: &mut Error, session: &Session, is_reused: bo
 
 /// Counts a try that brought no answer, and holds it against the Target.
 fn count_failed_try(error: &Error, ctx: &Context) {
-    if let Some(service) = ctx.service() {
-        service.upstream_requests(status_class(0)).inc();
+    if let Some(destination) = ctx.destination() {
+        destination.requests(status_class(0)).inc();
         if let Some(chosen) = &ctx.chosen {
-            passive::observe_failure(&service.upstream, chosen.endpoint(), error, clock::monotonic());
+            passive::observe_failure(
+                &destination.upstream,
+                chosen.endpoint(),
+                error,
+                clock::monotonic(),
+            );
         }
     }
     note_failure(ctx);
@@ -82,10 +91,19 @@ fn give_up_target(reason: RetryReason, ctx: &mut Context) -> bool {
     let Some(service) = ctx.service().cloned() else {
         return false;
     };
-    if ctx.tries > u32::from(service.retries) || !has_untried_target(&service, ctx) {
+    let Some(upstream) = ctx.destination().map(|destination| destination.upstream.clone()) else {
         return false;
+    };
+    // The canary's last one gives way to stable. That try is beyond `retries` and the budget, which
+    // bound what is asked of one pool: it is the first that this one is asked.
+    if !has_untried_target(&upstream, ctx) || ctx.tries > u32::from(service.retries) {
+        let goes_on = release::fall_back(ctx) && has_untried_stable_target(ctx);
+        if goes_on {
+            service.retries(reason).inc();
+        }
+        return goes_on;
     }
-    if !fits_budget(&service, ctx) {
+    if !fits_budget(&upstream, ctx) {
         service.retries_denied().inc();
         return false;
     }
@@ -93,17 +111,22 @@ fn give_up_target(reason: RetryReason, ctx: &mut Context) -> bool {
     true
 }
 
+fn has_untried_stable_target(ctx: &Context) -> bool {
+    ctx.destination()
+        .is_some_and(|stable| has_untried_target(&stable.upstream, ctx))
+}
+
 /// Says whether the Upstream's budget has room for this request's next try. The first retry needs
 /// none; whoever has room for one keeps it for the next. Adds up the loads of all Targets, which
 /// spares every other request a counter of its own.
-fn fits_budget(service: &Service, ctx: &mut Context) -> bool {
+fn fits_budget(upstream: &Upstream, ctx: &mut Context) -> bool {
     if ctx.tries <= 1 || ctx.retry_permit.is_some() {
         return true;
     }
-    let endpoints = service.upstream.endpoints();
+    let endpoints = upstream.endpoints();
     let loads = endpoints.list.iter().map(|endpoint| endpoint.state.in_flight());
     let limit = ctx.snapshot.settings.retries.limit(loads.map(u64::from).sum());
-    ctx.retry_permit = service.upstream.state().permit_retry(limit);
+    ctx.retry_permit = upstream.state().permit_retry(limit);
     ctx.retry_permit.is_some()
 }
 

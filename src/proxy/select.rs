@@ -1,5 +1,6 @@
 //! Upstream → Target, past those that were tried already.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use pingora_http::RequestHeader;
@@ -7,15 +8,34 @@ use pingora_http::RequestHeader;
 use super::context::{Chosen, Context};
 use super::cookie;
 use super::hash_input::ring_key;
+use super::release::fall_back;
 use crate::balance::{latency, least_connections};
 use crate::clock;
-use crate::snapshot::{Selection, Service};
+use crate::snapshot::{Selection, Service, Upstream};
+
+/// Chooses a Target among those of the request's variant; among stable's where the canary has none left
+/// and gives way. Returns the Service and the Upstream that was chosen from.
+pub fn choose_target_of_variant(
+    request: &RequestHeader,
+    ctx: &mut Context,
+) -> Option<(Arc<Service>, Arc<Upstream>)> {
+    let service = ctx.service()?.clone();
+    loop {
+        let upstream = ctx.destination()?.upstream.clone();
+        if choose_target(&upstream, request, ctx) {
+            return Some((service, upstream));
+        }
+        if !fall_back(ctx) {
+            return None;
+        }
+    }
+}
 
 /// Chooses the Target of the next try and leaves it in the context.
 ///
 /// A further try chooses by the same rule among those not tried yet; where it comes down to round
 /// robin, by weight and on a counter of its own. Says `false` when nothing is left.
-pub fn choose_target(service: &Service, request: &RequestHeader, ctx: &mut Context) -> bool {
+fn choose_target(upstream: &Upstream, request: &RequestHeader, ctx: &mut Context) -> bool {
     if std::mem::take(&mut ctx.goes_there_again) && ctx.chosen.is_some() {
         // No turn is used up, so shares stay exact while origins close kept connections.
         ctx.tries += 1;
@@ -24,7 +44,6 @@ pub fn choose_target(service: &Service, request: &RequestHeader, ctx: &mut Conte
     }
     // The failed try is counted out before the next one is counted in.
     ctx.chosen = None;
-    let upstream = &service.upstream;
     let endpoints = upstream.endpoints();
     let now = clock::monotonic();
     if let Selection::ConsistentHashing(hashing) = &upstream.selection {
@@ -70,7 +89,13 @@ pub fn choose_target(service: &Service, request: &RequestHeader, ctx: &mut Conte
                     .zip(sessions)
                     .and_then(|(index, sessions)| {
                         let value = sessions.token(index).to_string();
-                        cookie::set_cookie(&session.cookie.name, &value, &session.cookie.path, &ctx.client)
+                        cookie::set_cookie(
+                            &session.cookie.name,
+                            &value,
+                            &session.cookie.path,
+                            None,
+                            &ctx.client,
+                        )
                     });
             index
         }
@@ -83,8 +108,8 @@ pub fn choose_target(service: &Service, request: &RequestHeader, ctx: &mut Conte
 }
 
 /// Says whether a Target is left that this request has not tried.
-pub fn has_untried_target(service: &Service, ctx: &Context) -> bool {
-    let endpoints = service.upstream.endpoints();
+pub fn has_untried_target(upstream: &Upstream, ctx: &Context) -> bool {
+    let endpoints = upstream.endpoints();
     let mut eligible = endpoints.eligible.iter();
     eligible.any(|candidate| !ctx.tried.contains(&candidate.address))
 }
@@ -118,7 +143,7 @@ pub fn note_failure(ctx: &Context) {
 
 /// The Target of this try and when it was asked, where somebody goes by how long it takes.
 fn timed_try(ctx: &Context) -> Option<(&Chosen, Instant)> {
-    let is_timed = ctx.service()?.upstream.selection == Selection::Latency;
+    let is_timed = ctx.destination()?.upstream.selection == Selection::Latency;
     let asked = ctx.try_started.filter(|_| is_timed)?;
     Some((ctx.chosen.as_ref()?, asked))
 }

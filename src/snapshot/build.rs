@@ -5,14 +5,14 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use uuid::Uuid;
 
 use super::guard::{Guards, secret_arguments};
-use super::{
-    Consumers, Guard, PluginIndex, Route, Router, Service, ServiceMetrics, Settings, Snapshot, Upstream,
-    peer_options,
-};
+use super::plugins::PluginIndex;
+use super::release::ReleaseBuilder;
+use super::{Consumers, Guard, Release, Route, Router, Service, Settings, Snapshot, Upstream};
 use crate::access_log::AccessLog;
 use crate::health::Observed;
 use crate::model::{
@@ -27,17 +27,16 @@ pub struct Builder<'a> {
     pub secret: Option<&'a Secret>,
     /// Where access log lines go.
     pub access_log: Option<AccessLog>,
-    /// What was observed of Upstreams and names so far.
+    /// What was observed of Upstreams, names and releases so far.
     pub observed: &'a Observed,
+    /// Wall clock, since 1970, and monotonic clock: what ramps start from.
+    pub now: (Duration, Duration),
 }
 
 impl Builder<'_> {
     /// Compiles a configuration under a number.
     pub fn build(self, source: Configuration, generation: u64) -> Snapshot {
         let mut upstreams = Upstreams::new(&self);
-        let consumers = self.consumers(&source);
-        let plugins = PluginIndex::new(&source.plugins);
-        let mut guards = Guards::new(&plugins, &consumers);
         let named: HashMap<&str, &model::Upstream> = source
             .upstreams
             .iter()
@@ -46,44 +45,39 @@ impl Builder<'_> {
         for upstream in &source.upstreams {
             upstreams.get(UpstreamKey::Named(upstream.name.clone()), || upstream.clone());
         }
-        let services: HashMap<Uuid, Option<Arc<Service>>> = source
+        let services: HashMap<Uuid, (&model::Service, Arc<Service>)> = source
             .services
             .iter()
+            .filter(|service| service.enabled)
             .map(|service| {
-                let compiled = service.enabled.then(|| {
-                    let upstream = match named.get(&*service.host) {
-                        Some(upstream) => {
-                            upstreams.get(UpstreamKey::Named(upstream.name.clone()), || (*upstream).clone())
-                        }
-                        None => {
-                            let host = TargetHost::parse(&service.host);
-                            upstreams.get(UpstreamKey::Direct(host.clone(), service.port), || {
-                                direct_upstream(host, service.port)
-                            })
-                        }
-                    };
-                    Arc::new(Service {
-                        label: service.label().to_owned(),
-                        upstream,
-                        path: service.path.clone().unwrap_or_else(|| "/".to_owned()),
-                        retries: service.retries,
-                        peer_options: peer_options(service),
-                        metrics: ServiceMetrics::default(),
-                    })
-                });
-                (service.id, compiled)
+                let upstream = upstreams.at(&named, &service.host, service.port);
+                (service.id, (service, Arc::new(Service::build(service, upstream))))
             })
             .collect();
+        let consumers = self.consumers(&source);
+        let plugins = PluginIndex::new(&source.plugins);
+        let mut guards = Guards::new(&consumers);
+        let mut releases = ReleaseBuilder::new(&self, &source, &consumers);
         // The Routes of a disabled Service leave the table; a Route without a Service stays, for 503.
         let (in_table, routes): (Vec<&model::Route>, Vec<Route>) = source
             .routes
             .iter()
-            .filter_map(|route| match route.service {
-                None => Some((route, compile_route(route, None, None))),
-                Some(id) => {
-                    let service = services.get(&id)?.clone()?;
-                    Some((route, compile_route(route, Some(service), guards.guard(route))))
-                }
+            .filter_map(|route| {
+                let service = match route.service {
+                    None => None,
+                    Some(id) => Some(services.get(&id)?),
+                };
+                let plugins = plugins.plugins_for(route.id, route.service);
+                let release = service
+                    .zip(plugins.canary)
+                    .and_then(|((source, service), plugin)| {
+                        releases.release(plugin, source, service, |host, port| {
+                            upstreams.at(&named, host, port)
+                        })
+                    });
+                let guard = service.and_then(|_| guards.guard(plugins));
+                let service = service.map(|(_, service)| service.clone());
+                Some((route, compile_route(route, service, release, guard)))
             })
             .unzip();
         Snapshot {
@@ -94,11 +88,13 @@ impl Builder<'_> {
                 retries: source.settings.retries,
                 trusted_ips: source.settings.trusted_ips.clone(),
                 access_log: self.access_log.clone(),
+                variant_header: source.settings.variant_header,
             }),
             router: Router::build(in_table),
             routes,
             unrouted: Default::default(),
             upstreams: upstreams.built.into_values().collect(),
+            rules: releases.into_rules(),
             secret_arguments: secret_arguments(&source.plugins),
             consumers,
             source,
@@ -131,6 +127,19 @@ impl<'a> Upstreams<'a> {
                 .map(|upstream| (&upstream.key, upstream))
                 .collect(),
             built: HashMap::new(),
+        }
+    }
+
+    /// Returns the pool that a host stands for: the Upstream of that name, or else the host itself.
+    fn at(&mut self, named: &HashMap<&str, &model::Upstream>, host: &str, port: u16) -> Arc<Upstream> {
+        match named.get(host) {
+            Some(upstream) => self.get(UpstreamKey::Named(upstream.name.clone()), || (*upstream).clone()),
+            None => {
+                let host = TargetHost::parse(host);
+                self.get(UpstreamKey::Direct(host.clone(), port), || {
+                    direct_upstream(host, port)
+                })
+            }
         }
     }
 
@@ -168,10 +177,17 @@ fn direct_upstream(host: TargetHost, port: u16) -> model::Upstream {
     }
 }
 
-fn compile_route(route: &model::Route, service: Option<Arc<Service>>, guard: Option<Arc<Guard>>) -> Route {
+fn compile_route(
+    route: &model::Route,
+    service: Option<Arc<Service>>,
+    release: Option<Arc<Release>>,
+    guard: Option<Arc<Guard>>,
+) -> Route {
     Route {
+        id: route.id,
         label: route.label(),
         service,
+        release,
         protocols: route.protocols.clone(),
         https_redirect_status_code: route.https_redirect_status_code,
         paths: route.paths.clone(),

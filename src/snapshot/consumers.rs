@@ -72,7 +72,7 @@ struct Membership {
 }
 
 /// A credential that was found, and whose it is.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub struct Found<'a, C> {
     /// Whose it is.
     pub consumer: ConsumerIndex,

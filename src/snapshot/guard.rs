@@ -12,7 +12,7 @@ use log::warn;
 use uuid::Uuid;
 
 use super::consumers::{ConsumerIndex, Consumers, GroupId};
-use super::plugins::{PluginIndex, RoutePlugins};
+use super::plugins::RoutePlugins;
 use crate::model::{self, AclRule, Authentication, Plugin, PluginConfig, RouteProtocol};
 
 /// What stands before a Route; its parts run in this order, which is Kong's.
@@ -131,23 +131,20 @@ impl Applies {
 
 /// The guards of the Routes of the snapshot being built, each compiled once.
 pub(super) struct Guards<'a> {
-    plugins: &'a PluginIndex<'a>,
     consumers: &'a Consumers,
     built: HashMap<[Option<Uuid>; 4], Arc<Guard>>,
 }
 
 impl<'a> Guards<'a> {
-    pub fn new(plugins: &'a PluginIndex<'a>, consumers: &'a Consumers) -> Self {
+    pub fn new(consumers: &'a Consumers) -> Self {
         Self {
-            plugins,
             consumers,
             built: HashMap::new(),
         }
     }
 
-    /// Returns what stands before a Route; none when nothing does.
-    pub fn guard(&mut self, route: &model::Route) -> Option<Arc<Guard>> {
-        let plugins = self.plugins.plugins_for(route.id, route.service);
+    /// Returns what stands before a Route that has these plugins; none when nothing does.
+    pub fn guard(&mut self, plugins: RoutePlugins<'_>) -> Option<Arc<Guard>> {
         let RoutePlugins {
             jwt,
             key_auth,

@@ -61,6 +61,12 @@ impl<'a> PluginIndex<'a> {
 }
 
 impl<'a> RoutePlugins<'a> {
+    /// Returns the plugins in the order in which they run.
+    pub fn in_order(&self) -> impl Iterator<Item = &'a Plugin> {
+        let all = [self.jwt, self.key_auth, self.basic_auth, self.acl, self.canary];
+        all.into_iter().flatten()
+    }
+
     /// The place for plugins of this name.
     fn of_name(&mut self, config: &PluginConfig) -> &mut Option<&'a Plugin> {
         match config {

@@ -9,9 +9,10 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
-use super::Snapshot;
+use super::{Destination, RetryReason, Snapshot};
 use crate::clock;
-use crate::metrics::{STABLE, STATUS_CLASSES, metrics};
+use crate::metrics::{STATUS_CLASSES, metrics};
+use crate::model::{Reason, Variant};
 
 /// The snapshot in force.
 #[derive(Debug)]
@@ -68,7 +69,12 @@ fn forget_series(old: &Snapshot, new: &Snapshot) {
         let new: HashSet<T> = new.collect();
         old.filter(|label| !new.contains(label)).collect()
     }
-    let service_of = |route: &super::Route| route.service.as_ref().map_or(String::new(), |s| s.label.clone());
+    let service_of = |route: &super::Route| {
+        route
+            .service
+            .as_ref()
+            .map_or(String::new(), |s| s.label.to_string())
+    };
     let routes = |snapshot: &Snapshot| {
         snapshot
             .routes
@@ -95,35 +101,80 @@ fn forget_series(old: &Snapshot, new: &Snapshot) {
                 .remove_label_values(&[&*service, &*route, class]);
         }
     }
-    let services = |snapshot: &Snapshot| {
-        let services = snapshot.routes.iter().filter_map(|route| route.service.as_ref());
-        services
-            .map(|s| (s.label.clone(), s.upstream.label().to_owned()))
-            .collect::<HashSet<_>>()
-    };
-    let (old_services, new_services) = (services(old), services(new));
-    for service in old.routes.iter().filter_map(|route| route.service.as_ref()) {
-        if !new_services.contains(&(service.label.clone(), service.upstream.label().to_owned())) {
-            service.find_handles();
-        }
+    forget_destinations(old, new);
+    forget_services(old, new);
+}
+
+/// Takes out the series of Service, Upstream and variant that no longer belong together.
+fn forget_destinations(old: &Snapshot, new: &Snapshot) {
+    fn destinations(snapshot: &Snapshot) -> impl Iterator<Item = &Destination> {
+        snapshot.routes.iter().flat_map(|route| {
+            let stable = route.service.iter().map(|service| &service.stable);
+            stable.chain(route.release.iter().map(|release| &release.canary))
+        })
     }
-    for (service, upstream) in old_services.difference(&new_services) {
+    let kept: HashSet<[&str; 3]> = destinations(new).map(Destination::labels).collect();
+    let variants: HashSet<[&str; 2]> = kept
+        .iter()
+        .map(|[service, _, variant]| [*service, *variant])
+        .collect();
+    let mut gone = HashSet::new();
+    for destination in destinations(old).filter(|old| !kept.contains(&old.labels())) {
+        destination.find_handles();
+        gone.insert(destination.labels());
+    }
+    for [service, upstream, variant] in gone {
         for class in STATUS_CLASSES {
-            let labels = [&**service, &**upstream, STABLE, class];
+            let labels = [service, upstream, variant, class];
             let _ = metrics().upstream_requests.remove_label_values(&labels);
         }
-        if !new_services.iter().any(|(kept, _)| kept == service) {
-            let _ = metrics()
-                .request_duration
-                .remove_label_values(&[&**service, STABLE]);
-            let _ = metrics()
-                .upstream_duration
-                .remove_label_values(&[&**service, STABLE]);
-            let _ = metrics().retries_denied.remove_label_values(&[&**service]);
-            for reason in super::RetryReason::ALL {
-                let _ = metrics()
-                    .retries
-                    .remove_label_values(&[&**service, reason.label()]);
+        if !variants.contains(&[service, variant]) {
+            let labels = [service, variant];
+            let _ = metrics().request_duration.remove_label_values(&labels);
+            let _ = metrics().upstream_duration.remove_label_values(&labels);
+        }
+    }
+}
+
+/// Takes out what is counted by Service alone, and by Service and release.
+fn forget_services(old: &Snapshot, new: &Snapshot) {
+    let services = |snapshot: &Snapshot| -> HashSet<Arc<str>> {
+        let services = snapshot.routes.iter().filter_map(|route| route.service.as_ref());
+        services.map(|service| service.label.clone()).collect()
+    };
+    let released = |snapshot: &Snapshot| -> HashSet<Arc<str>> {
+        let routes = snapshot.routes.iter().filter(|route| route.release.is_some());
+        routes
+            .filter_map(|route| Some(route.service.as_ref()?.label.clone()))
+            .collect()
+    };
+    let gone = &services(old) - &services(new);
+    let unreleased = &released(old) - &released(new);
+    for route in &old.routes {
+        let Some(service) = &route.service else { continue };
+        if gone.contains(&service.label) {
+            service.find_handles();
+        }
+        if let Some(release) = route
+            .release
+            .as_ref()
+            .filter(|_| unreleased.contains(&service.label))
+        {
+            release.find_handles();
+        }
+    }
+    for service in gone {
+        let _ = metrics().retries_denied.remove_label_values(&[&*service]);
+        for reason in RetryReason::ALL {
+            let labels = [&*service, reason.label()];
+            let _ = metrics().retries.remove_label_values(&labels);
+        }
+    }
+    for service in unreleased {
+        for variant in Variant::ALL {
+            for reason in Reason::ALL {
+                let labels = [&*service, variant.label(), reason.label()];
+                let _ = metrics().release_requests.remove_label_values(&labels);
             }
         }
     }

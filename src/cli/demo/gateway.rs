@@ -27,9 +27,18 @@ pub struct Gateway {
     log: Arc<Mutex<Vec<String>>>,
 }
 
+/// What the status address tells; nothing when it is silent.
+#[derive(Debug, Clone, Copy)]
+pub struct Told {
+    /// Number of the configuration in force.
+    pub generation: Option<u64>,
+    /// Share of the canary in force, 0 to 1; `None` where nothing goes by share.
+    pub canary_share: Option<f64>,
+}
+
 impl Gateway {
     /// Starts the gateway on free ports and waits until it is ready.
-    pub fn start(file: &Path, environment: Vec<(&str, String)>) -> Result<Self, DemoError> {
+    pub fn start(file: &Path, environment: &[(&str, String)]) -> Result<Self, DemoError> {
         let failed = |error| DemoError::System("start the gateway", error);
         let mut child = Command::new(std::env::current_exe().map_err(failed)?)
             .args(["run", "--until-parent-ends"])
@@ -42,7 +51,7 @@ impl Gateway {
                 "info,pingora=error,pingora_core=error,pingora_proxy=error,hickory=error",
             )
             .env("RUST_LOG_STYLE", "never")
-            .envs(environment)
+            .envs(environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
@@ -88,17 +97,39 @@ impl Gateway {
         })
     }
 
-    /// Returns the number of the configuration in force; `None` when the status address is silent.
-    pub fn generation(&self) -> Option<u64> {
+    /// Asks what is in force.
+    pub fn ask(&self) -> Told {
+        Told {
+            generation: self.generation(),
+            canary_share: self.canary_share(),
+        }
+    }
+
+    fn generation(&self) -> Option<u64> {
+        let body: serde_json::Value = serde_json::from_str(&self.get("/status")?).ok()?;
+        body["generation"].as_u64()
+    }
+
+    fn canary_share(&self) -> Option<f64> {
+        let metrics = self.get("/metrics")?;
+        let line = metrics
+            .lines()
+            .find(|line| line.starts_with("serin_release_share_ratio{"))?;
+        line.rsplit(' ').next()?.parse().ok()
+    }
+
+    /// Asks the status address.
+    fn get(&self, path: &str) -> Option<String> {
         let mut stream = TcpStream::connect_timeout(&self.status, LIMIT).ok()?;
         stream.set_read_timeout(Some(LIMIT)).ok()?;
         stream
-            .write_all(b"GET /status HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            .write_all(
+                format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").as_bytes(),
+            )
             .ok()?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer).ok()?;
-        let body: serde_json::Value = serde_json::from_str(answer.split_once("\r\n\r\n")?.1).ok()?;
-        body["generation"].as_u64()
+        Some(answer.split_once("\r\n\r\n")?.1.to_owned())
     }
 
     /// Says whether the process is alive.

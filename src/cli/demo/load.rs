@@ -1,4 +1,4 @@
-//! Steady load: kept connections, each sending at its share of the rate.
+//! Steady load: kept connections, each sending at its share of the rate, for people who ask in turn.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use super::scenario::Person;
 use crate::clock;
 
 /// Connections that share the rate.
@@ -25,8 +26,28 @@ pub struct Measured {
     pub failed: u64,
     /// What the first of those died of.
     pub first_failure: Option<String>,
+    /// What each person was given.
+    pub people: Vec<Given>,
     /// The last latencies, as a ring.
     latencies: Vec<Duration>,
+}
+
+/// What a person was given.
+#[derive(Debug, Clone, Default)]
+pub struct Given {
+    /// Release that answered last.
+    pub release: String,
+    /// Answers in a row from that release.
+    pub answers: u64,
+    /// How often he was given another release than before.
+    pub changes: u64,
+}
+
+/// An answer.
+struct Answered {
+    latency: Duration,
+    release: String,
+    cookie: Option<String>,
 }
 
 impl Measured {
@@ -38,16 +59,34 @@ impl Measured {
         sorted.get(at.saturating_sub(1)).copied().unwrap_or_default()
     }
 
-    fn add(&mut self, result: Result<Duration, String>) {
+    fn add(&mut self, person: usize, result: Result<Answered, String>) {
         self.requests += 1;
         match result {
-            Ok(latency) if self.latencies.len() < WINDOW => self.latencies.push(latency),
-            Ok(latency) => self.latencies[self.requests as usize % WINDOW] = latency,
+            Ok(Answered { latency, release, .. }) => {
+                match self.latencies.len() < WINDOW {
+                    true => self.latencies.push(latency),
+                    false => self.latencies[self.requests as usize % WINDOW] = latency,
+                }
+                if let Some(given) = self.people.get_mut(person) {
+                    given.add(release);
+                }
+            }
             Err(failure) => {
                 self.failed += 1;
                 self.first_failure.get_or_insert(failure);
             }
         }
+    }
+}
+
+impl Given {
+    fn add(&mut self, release: String) {
+        if self.release != release {
+            self.changes += u64::from(!self.release.is_empty());
+            self.release = release;
+            self.answers = 0;
+        }
+        self.answers += 1;
     }
 }
 
@@ -59,16 +98,24 @@ pub struct Load {
 }
 
 impl Load {
-    /// Starts `rate` requests per second.
-    pub fn start(address: SocketAddr, rate: u32) -> Self {
-        let measured = Arc::new(Mutex::new(Measured::default()));
+    /// Starts `rate` requests per second, of these people in turn.
+    pub fn start(address: SocketAddr, rate: u32, people: Vec<Person>) -> Self {
+        let measured = Arc::new(Mutex::new(Measured {
+            people: vec![Given::default(); people.len()],
+            ..Measured::default()
+        }));
+        let mut crowds = vec![Vec::new(); CONNECTIONS as usize];
+        for (number, person) in people.into_iter().enumerate() {
+            crowds[number % CONNECTIONS as usize].push((number, person.headers));
+        }
         let is_stopped = Arc::new(AtomicBool::new(false));
         let interval = Duration::from_secs(1) * CONNECTIONS / rate;
         let senders = (0..CONNECTIONS)
-            .map(|number| {
+            .zip(crowds)
+            .map(|(number, crowd)| {
                 let (measured, is_stopped) = (measured.clone(), is_stopped.clone());
                 let offset = interval * number / CONNECTIONS;
-                std::thread::spawn(move || send(address, interval, offset, &measured, &is_stopped))
+                std::thread::spawn(move || send(address, interval, offset, crowd, &measured, &is_stopped))
             })
             .collect();
         Self {
@@ -103,28 +150,47 @@ fn send(
     address: SocketAddr,
     interval: Duration,
     offset: Duration,
+    mut crowd: Vec<(usize, String)>,
     measured: &Mutex<Measured>,
     is_stopped: &AtomicBool,
 ) {
     let mut connection = None;
     let mut due = clock::monotonic() + offset;
+    let mut turn = 0;
     while !is_stopped.load(Ordering::Relaxed) {
         std::thread::sleep(due.saturating_duration_since(clock::monotonic()));
-        let result = request(&mut connection, address);
-        if result.is_err() {
-            connection = None;
+        turn = (turn + 1) % crowd.len().max(1);
+        let (person, headers) = crowd
+            .get(turn)
+            .map_or((0, ""), |(person, headers)| (*person, headers));
+        let result = request(&mut connection, address, headers);
+        match &result {
+            // Sent back with each of this person's requests from now on, as a browser does.
+            Ok(Answered {
+                cookie: Some(cookie), ..
+            }) => {
+                if let Some((_, headers)) = crowd.get_mut(turn) {
+                    *headers = format!("Cookie: {cookie}\r\n");
+                }
+            }
+            Ok(_) => {}
+            Err(_) => connection = None,
         }
         measured
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .add(result);
+            .add(person, result);
         // A late request does not make the next ones hurry: the load stays what the gateway can take.
         due = (due + interval).max(clock::monotonic());
     }
 }
 
 /// Sends one request, on the kept connection if there is one, and takes its answer in.
-fn request(connection: &mut Option<BufReader<TcpStream>>, address: SocketAddr) -> Result<Duration, String> {
+fn request(
+    connection: &mut Option<BufReader<TcpStream>>,
+    address: SocketAddr,
+    headers: &str,
+) -> Result<Answered, String> {
     let started = clock::monotonic();
     let words = |error: std::io::Error| error.to_string();
     let reader = match connection {
@@ -138,12 +204,13 @@ fn request(connection: &mut Option<BufReader<TcpStream>>, address: SocketAddr) -
     };
     reader
         .get_mut()
-        .write_all(b"GET / HTTP/1.1\r\nHost: shop.example\r\n\r\n")
+        .write_all(format!("GET / HTTP/1.1\r\nHost: shop.example\r\n{headers}\r\n").as_bytes())
         .map_err(words)?;
     let mut line = String::new();
     reader.read_line(&mut line).map_err(words)?;
     let status = line.trim_end().to_owned();
     let (mut length, mut closes) = (0, false);
+    let (mut release, mut cookie) = (String::new(), None);
     loop {
         line.clear();
         if reader.read_line(&mut line).map_err(words)? == 0 {
@@ -154,6 +221,8 @@ fn request(connection: &mut Option<BufReader<TcpStream>>, address: SocketAddr) -
         };
         match name.to_ascii_lowercase().as_str() {
             "content-length" => length = value.trim().parse().map_err(|_| format!("bad length{value}"))?,
+            "x-release" => value.trim().clone_into(&mut release),
+            "set-cookie" => cookie = value.split(';').next().map(|pair| pair.trim().to_owned()),
             "connection" => closes = value.trim().eq_ignore_ascii_case("close"),
             _ => {}
         }
@@ -164,7 +233,11 @@ fn request(connection: &mut Option<BufReader<TcpStream>>, address: SocketAddr) -
         *connection = None;
     }
     match status.starts_with("HTTP/1.1 200 ") {
-        true => Ok(clock::monotonic() - started),
+        true => Ok(Answered {
+            latency: clock::monotonic() - started,
+            release,
+            cookie,
+        }),
         false => Err(format!("{status}: {}", String::from_utf8_lossy(&body))),
     }
 }

@@ -6,6 +6,7 @@
 mod gateway;
 mod load;
 mod origin;
+mod scenario;
 mod table;
 
 use std::io::{IsTerminal, Write};
@@ -20,14 +21,19 @@ use crate::config::reload::with_causes;
 use gateway::Gateway;
 use load::Load;
 use origin::Origin;
+use scenario::Scenario;
 use table::Table;
 
 /// What `serin demo` takes.
 #[derive(Debug, Args)]
 pub struct Arguments {
-    /// The configuration to run; edit it while the demo goes on. Where there is no such file, one is written.
-    #[arg(long, default_value = DEFAULT_FILE)]
-    pub file: PathBuf,
+    /// What the demo shows.
+    #[arg(long, value_enum, default_value_t = Scenario::Weighted)]
+    pub scenario: Scenario,
+    /// The configuration to run, by default the scenario's in `conf/`; edit it while the demo goes on. Where
+    /// there is no such file, one is written.
+    #[arg(long)]
+    pub file: Option<PathBuf>,
     /// How long the demo runs, e.g. `20s` or `5m`.
     #[arg(long, default_value = "30s", value_parser = humantime::parse_duration)]
     pub duration: Duration,
@@ -36,10 +42,9 @@ pub struct Arguments {
     pub rate: u32,
 }
 
-/// The example of this repository.
-const DEFAULT_FILE: &str = "conf/demo.yaml";
-/// The example, for whoever has the binary without the repository.
-const EXAMPLE: &str = include_str!("../../../conf/demo.yaml");
+/// Variable by which the ramp's example finds its start, and how long after the demo's that is.
+const START: &str = "SERIN_DEMO_START";
+const LEAD: Duration = Duration::from_secs(3);
 /// How often the table is drawn.
 const REFRESH: Duration = Duration::from_millis(500);
 /// Ports the example names; others are taken where these are not free.
@@ -73,15 +78,23 @@ pub fn run(arguments: Arguments) -> ExitCode {
 
 /// Returns how many requests failed.
 fn play(arguments: &Arguments) -> Result<u64, DemoError> {
-    let file = existing_or_example(&arguments.file)?;
+    let scenario = arguments.scenario;
+    let file = existing_or_example(arguments)?;
     let origins = PORTS
         .into_iter()
         .map(|(name, variable, port)| Origin::start(name, variable, port))
         .collect::<Result<Vec<_>, _>>()?;
-    let environment = origins
+    let mut environment: Vec<(&str, String)> = origins
         .iter()
-        .map(|origin| (origin.variable, origin.address.port().to_string()));
-    let mut gateway = Gateway::start(&file, environment.clone().collect())?;
+        .map(|origin| (origin.variable, origin.address.port().to_string()))
+        .collect();
+    environment.push((START, (clock::unix() + LEAD).as_secs().to_string()));
+    // Of this run alone: no file is left behind.
+    environment.push((
+        "SERIN_SERVER_SECRET",
+        format!("{0}{0}", uuid::Uuid::new_v4().simple()),
+    ));
+    let mut gateway = Gateway::start(&file, &environment)?;
     say(&format!(
         "Gateway on http://{}, status on http://{}",
         gateway.address, gateway.status
@@ -91,26 +104,23 @@ fn play(arguments: &Arguments) -> Result<u64, DemoError> {
     }
     let (rate, duration) = (arguments.rate, arguments.duration);
     say(&format!(
-        "{rate} requests/s for {duration:?}. Now edit a weight in {} and save.\n",
-        file.display()
+        "{rate} requests/s for {duration:?}. {}\n",
+        scenario
+            .invitation()
+            .replace("{file}", &file.display().to_string())
     ))?;
 
-    let load = Load::start(gateway.address, arguments.rate);
+    let people = scenario.people();
+    let load = Load::start(gateway.address, arguments.rate, people.clone());
     let started = clock::monotonic();
-    let mut table = Table::new(file, environment.collect(), std::io::stdout().is_terminal());
+    let is_terminal = std::io::stdout().is_terminal();
+    let mut table = Table::new(scenario, people, file, environment, is_terminal);
     loop {
         std::thread::sleep(REFRESH);
         let elapsed = clock::monotonic() - started;
         let is_over = elapsed >= arguments.duration;
         let news = gateway.take_log();
-        table.draw(
-            elapsed,
-            gateway.generation(),
-            &origins,
-            &load.measured(),
-            &news,
-            is_over,
-        )?;
+        table.draw(elapsed, gateway.ask(), &origins, &load.measured(), &news, is_over)?;
         if is_over || !gateway.is_running() {
             break;
         }
@@ -129,20 +139,24 @@ fn play(arguments: &Arguments) -> Result<u64, DemoError> {
 
 /// Returns the file, or where it does not exist the example, written in its place; beside us where
 /// there is no such folder as the default names.
-fn existing_or_example(file: &Path) -> Result<PathBuf, DemoError> {
+fn existing_or_example(arguments: &Arguments) -> Result<PathBuf, DemoError> {
+    let default = arguments.scenario.file();
+    let file = arguments.file.as_deref().unwrap_or(default);
     if file.exists() {
         return Ok(file.to_owned());
     }
     let has_folder = file
         .parent()
         .is_none_or(|folder| folder == Path::new("") || folder.is_dir());
-    let written = match has_folder || file != Path::new(DEFAULT_FILE) {
+    let written = match has_folder || file != default {
         true => file.to_owned(),
-        false => PathBuf::from("demo.yaml"),
+        false => PathBuf::from(default.file_name().unwrap_or_default()),
     };
     if !written.exists() {
         // The schema that the first line names lies in the repository.
-        let text: Vec<&str> = EXAMPLE
+        let text: Vec<&str> = arguments
+            .scenario
+            .example()
             .lines()
             .filter(|line| !line.contains("yaml-language-server"))
             .collect();

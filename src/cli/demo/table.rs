@@ -7,12 +7,16 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::DemoError;
-use super::load::Measured;
+use super::gateway::Told;
+use super::load::{Given, Measured};
 use super::origin::Origin;
+use super::scenario::{People, Person, Scenario};
 use crate::config::{self, Overrides};
 
 /// A table that is drawn over itself on a terminal and line after line elsewhere.
 pub struct Table {
+    scenario: Scenario,
+    people: Vec<Person>,
     file: PathBuf,
     overrides: Overrides,
     is_terminal: bool,
@@ -22,18 +26,28 @@ pub struct Table {
     /// What each origin had received, and what was seen of all requests, when that generation began.
     base: Vec<u64>,
     weights: HashMap<String, u16>,
+    /// Share of the canary in force, where there is one that goes by share.
+    canary_share: Option<f64>,
     /// Warnings and errors of the gateway since the last change that it took, e.g. why it refused one.
     troubles: Vec<String>,
 }
 
 impl Table {
     /// Reads weights from `file` whenever the gateway has taken it in.
-    pub fn new(file: PathBuf, environment: Vec<(&str, String)>, is_terminal: bool) -> Self {
+    pub fn new(
+        scenario: Scenario,
+        people: Vec<Person>,
+        file: PathBuf,
+        environment: Vec<(&str, String)>,
+        is_terminal: bool,
+    ) -> Self {
         let environment = environment
             .into_iter()
             .map(|(name, value)| (name.to_owned(), value))
             .collect();
         Self {
+            scenario,
+            people,
             file,
             overrides: Overrides {
                 set: Vec::new(),
@@ -44,6 +58,7 @@ impl Table {
             generation: 0,
             base: Vec::new(),
             weights: HashMap::new(),
+            canary_share: None,
             troubles: Vec::new(),
         }
     }
@@ -52,14 +67,18 @@ impl Table {
     pub fn draw(
         &mut self,
         elapsed: Duration,
-        generation: Option<u64>,
+        told: Told,
         origins: &[Origin],
         measured: &Measured,
         news: &[String],
         is_last: bool,
     ) -> Result<(), DemoError> {
         let received: Vec<u64> = origins.iter().map(Origin::received).collect();
-        if let Some(generation) = generation.filter(|generation| *generation != self.generation) {
+        self.canary_share = told.canary_share;
+        if let Some(generation) = told
+            .generation
+            .filter(|generation| *generation != self.generation)
+        {
             self.generation = generation;
             self.base = if self.base.is_empty() {
                 vec![0; received.len()]
@@ -107,6 +126,19 @@ impl Table {
             .collect();
     }
 
+    /// What an origin is wanted to get, in percent: by its weight, or by the share of the canary.
+    fn wanted(&self, origins: &[Origin], number: usize) -> String {
+        if self.scenario == Scenario::Weighted {
+            let weight = |origin: &Origin| u64::from(self.weight(origin));
+            return percent(weight(&origins[number]), origins.iter().map(weight).sum());
+        }
+        match (self.canary_share, number) {
+            (None, _) => NOTHING.to_owned(),
+            (Some(share), 0) => format!("{:>5.1} %", (1.0 - share) * 100.0),
+            (Some(share), _) => format!("{:>5.1} %", share * 100.0),
+        }
+    }
+
     fn weight(&self, origin: &Origin) -> u16 {
         self.weights
             .get(&origin.address.to_string())
@@ -126,45 +158,76 @@ impl Table {
             ms(measured.percentile(0.50)),
             ms(measured.percentile(0.99)),
         );
+        let is_weighted = self.scenario == Scenario::Weighted;
         let _ = writeln!(
             text,
-            "  release  target                weight   wanted     seen   requests since the change"
+            "  release  target                {}   wanted     seen   requests since the change",
+            if is_weighted { "weight" } else { "      " }
         );
-        let total_weight: u32 = origins.iter().map(|origin| u32::from(self.weight(origin))).sum();
         let total: u64 = since.iter().sum();
-        for (origin, count) in origins.iter().zip(since) {
-            let weight = self.weight(origin);
+        for (number, (origin, count)) in origins.iter().zip(since).enumerate() {
+            let weight = match is_weighted {
+                true => self.weight(origin).to_string(),
+                false => String::new(),
+            };
             let _ = writeln!(
                 text,
-                "  {:<7}  {:<20}  {:>6}  {}  {}  {:>9}  {}",
+                "  {:<7}  {:<20}  {weight:>6}  {}  {}  {:>9}  {}",
                 origin.name,
                 origin.address,
-                weight,
-                percent(u64::from(weight), u64::from(total_weight)),
+                self.wanted(origins, number),
                 percent(*count, total),
                 count,
                 bar(*count, total),
             );
         }
+        self.write_people(&mut text, origins, &measured.people);
         for line in &self.troubles {
             let _ = writeln!(text, "  {line}");
         }
         text
     }
 
+    fn write_people(&self, text: &mut String, origins: &[Origin], given: &[Given]) {
+        match self.scenario.shown() {
+            People::Unknown => {}
+            People::Each => {
+                for (person, given) in self.people.iter().zip(given) {
+                    let _ = writeln!(
+                        text,
+                        "  {:<20}  {}  for {} requests in a row",
+                        person.name, given.release, given.answers
+                    );
+                }
+            }
+            People::Counted => {
+                let _ = writeln!(text, "  {}", count_people(origins, given));
+            }
+        }
+    }
+
     fn line(&self, origins: &[Origin], since: &[u64], measured: &Measured, elapsed: Duration) -> String {
         let total: u64 = since.iter().sum();
         let mut text = format!("{:>5.1} s  generation {}", elapsed.as_secs_f64(), self.generation);
-        for (origin, count) in origins.iter().zip(since) {
-            let total_weight: u32 = origins.iter().map(|origin| u32::from(self.weight(origin))).sum();
-            let wanted = percent(u64::from(self.weight(origin)), u64::from(total_weight));
+        for (number, (origin, count)) in origins.iter().zip(since).enumerate() {
             let _ = write!(
                 text,
                 "  {} wanted {} seen {}",
                 origin.name,
-                wanted.trim(),
+                self.wanted(origins, number).trim(),
                 percent(*count, total).trim()
             );
+        }
+        match self.scenario.shown() {
+            People::Unknown => {}
+            People::Each => {
+                for (person, given) in self.people.iter().zip(&measured.people) {
+                    let _ = write!(text, "  {}: {}", person.name, given.release);
+                }
+            }
+            People::Counted => {
+                let _ = write!(text, "  {}", count_people(origins, &measured.people));
+            }
         }
         let _ = writeln!(
             text,
@@ -178,9 +241,26 @@ impl Table {
     }
 }
 
+/// How many are on each release, and how often anybody was given another one.
+fn count_people(origins: &[Origin], given: &[Given]) -> String {
+    let known = given.iter().filter(|given| !given.release.is_empty()).count();
+    let mut text = format!("{known} people:");
+    for origin in origins {
+        let on_it = given.iter().filter(|given| given.release == origin.name).count();
+        let share = percent(on_it as u64, known as u64);
+        let _ = write!(text, " {on_it} on {} ({}),", origin.name, share.trim());
+    }
+    let changes: u64 = given.iter().map(|given| given.changes).sum();
+    let _ = write!(text, " {changes} changes of release");
+    text
+}
+
+/// Stands where there is no share.
+const NOTHING: &str = "     – ";
+
 fn percent(part: u64, whole: u64) -> String {
     match whole {
-        0 => "     – ".to_owned(),
+        0 => NOTHING.to_owned(),
         whole => format!("{:>5.1} %", part as f64 * 100.0 / whole as f64),
     }
 }

@@ -7,6 +7,7 @@
 mod scope;
 mod value;
 
+use std::collections::HashSet;
 use std::fmt::Display;
 
 use serde_json::{Map, Value};
@@ -17,7 +18,7 @@ pub(crate) use self::value::refuse_choice;
 use super::at::{At, entry};
 use super::mark::{Origin, Sources, Span};
 use super::problem::{MAX_PROBLEMS, Problem, Severity, shorten};
-use super::schema::{Child, Effect, Entity, Field, KONG_ONLY, REMARKS, Record};
+use super::schema::{Child, Effect, Entity, Field, KONG_ONLY, Kind, REMARKS, Record};
 use super::suggest::nearest;
 
 /// A record that was looked at.
@@ -44,6 +45,11 @@ struct Shape {
 }
 
 impl Shape {
+    /// Returns a field that is never shown, if there is one.
+    fn secret(&self) -> Option<&'static Field> {
+        self.fields.iter().find(|field| field.is_secret)
+    }
+
     /// Returns the names of all keys there may be.
     fn known(&self) -> Vec<&'static str> {
         let fields = self
@@ -71,6 +77,8 @@ pub(crate) struct Checker<'s> {
     problems: Vec<Problem>,
     errors: Count,
     warnings: Count,
+    /// Lines on which a secret stands, by source: no problem shows them.
+    hidden: HashSet<(u32, u32)>,
 }
 
 impl<'s> Checker<'s> {
@@ -81,6 +89,7 @@ impl<'s> Checker<'s> {
             problems: Vec::new(),
             errors: Count::default(),
             warnings: Count::default(),
+            hidden: HashSet::new(),
         };
         problems.into_iter().for_each(|problem| checker.push(problem));
         checker
@@ -88,6 +97,7 @@ impl<'s> Checker<'s> {
 
     /// Returns all problems.
     pub(crate) fn finish(mut self) -> Vec<Problem> {
+        self.hide_secrets();
         for (count, severity) in [(self.errors, Severity::Error), (self.warnings, Severity::Warning)] {
             if count.dropped > 0 {
                 let problem = Problem::about(
@@ -98,6 +108,26 @@ impl<'s> Checker<'s> {
             }
         }
         self.problems
+    }
+
+    /// Keeps the line of a secret out of every problem, also of those about something else on that line.
+    pub(crate) fn hide(&mut self, span: Option<Span>) {
+        self.hidden.extend(span.map(|span| (span.source, span.line)));
+    }
+
+    fn hide_secrets(&mut self) {
+        if self.hidden.is_empty() {
+            return;
+        }
+        let lines: HashSet<(&str, usize)> = (self.hidden.iter())
+            .filter_map(|(source, line)| Some((&*self.sources.0.get(*source as usize)?.name, *line as usize)))
+            .collect();
+        for problem in &mut self.problems {
+            let line = problem.place.position.map_or(0, |position| position.line);
+            if lines.contains(&(&*problem.place.file, line)) {
+                problem.excerpt = None;
+            }
+        }
     }
 
     /// Says whether there is any error so far.
@@ -235,11 +265,16 @@ impl<'s> Checker<'s> {
 
     fn shape(&mut self, shape: Shape, at: At<'_>) -> Option<Checked> {
         let Value::Object(map) = at.value else {
+            // A text in place of a credential is likely to be the secret.
+            let secret = shape.secret();
             let hint = match (at.value, shape.key) {
-                (Value::String(text), Some(key)) => format!("write {key}: {text}"),
+                (Value::String(text), Some(key)) if secret.is_none() => format!("write {key}: {text}"),
                 _ => "a mapping of names to values".to_owned(),
             };
-            self.wrong(at, None, "expected a record", Some(hint));
+            if secret.is_some() {
+                self.hide(at.span());
+            }
+            self.wrong(at, secret, "expected a record", Some(hint));
             return None;
         };
         let mut checked = Checked::default();
@@ -260,6 +295,7 @@ impl<'s> Checker<'s> {
                 meant.extend(self.unknown(key, &shape, here, key_span));
             }
         }
+        self.chosen(shape.fields, map, at, &mut checked);
         for field in shape.fields {
             let is_settled = checked.values.contains_key(field.name)
                 || checked.wrong.contains(&field.name)
@@ -302,9 +338,50 @@ impl<'s> Checker<'s> {
             self.error(key, at.path, "value must be null", Some(hint));
             return;
         }
+        if field.is_secret {
+            self.hide(at.span());
+        }
+        if matches!(field.kind, Kind::Chosen(_)) {
+            return;
+        }
         match self.value(&field.kind, Some(field), at) {
             Some(value) => drop(checked.values.insert(field.name.to_owned(), value)),
             None => checked.wrong.push(field.name),
+        }
+    }
+
+    /// Looks at fields whose record another field chooses, once all of them can be seen. One that is left
+    /// out is looked at as if it were empty: the record may ask for something.
+    fn chosen(
+        &mut self,
+        fields: &'static [Field],
+        map: &Map<String, Value>,
+        at: At<'_>,
+        checked: &mut Checked,
+    ) {
+        let empty = Value::Object(Map::new());
+        for field in fields {
+            let Kind::Chosen(choices) = field.kind else {
+                continue;
+            };
+            let given = map.get(field.name).filter(|value| !value.is_null());
+            let mark = entry(at.value, at.mark, field.name)
+                .map(|(_, mark)| mark)
+                .or(at.mark);
+            let here = At {
+                value: given.unwrap_or(&empty),
+                mark,
+                path: at.path.key(field.name),
+            };
+            let found = choices.record(map).filter(|_| !here.is_unknown());
+            match found.and_then(|record| self.record(record, here)) {
+                Some(inner) if inner.wrong.is_empty() => {
+                    checked
+                        .values
+                        .insert(field.name.to_owned(), Value::Object(inner.values));
+                }
+                _ => checked.wrong.push(field.name),
+            }
         }
     }
 
@@ -317,6 +394,11 @@ impl<'s> Checker<'s> {
             Some(candidate) => format!("did you mean '{candidate}'?"),
             None => format!("known fields: {}", known.join(", ")),
         };
+        // What was meant for a secret is one, whatever it is called.
+        if shape.has_remarks && shape.secret().is_some() {
+            self.hide(span);
+            self.hide(at.span());
+        }
         self.error(span, at.path, "unknown field", Some(hint));
         candidate
     }

@@ -44,6 +44,9 @@ impl Checker<'_> {
             }
             Kind::Choice { .. } => {
                 let text = self.text(at, field)?;
+                if let Some(word) = self.renamed(field, text, at) {
+                    return Some(Value::from(word));
+                }
                 match refuse_choice(kind, text) {
                     None => Some(at.value.clone()),
                     Some((message, hint)) => {
@@ -65,6 +68,7 @@ impl Checker<'_> {
                 );
                 None
             }
+            Kind::Above { bound, max, is_whole } => self.above(at, field, *bound, *max, *is_whole),
             Kind::NumberChoice(numbers) => {
                 let number = self.integer(at, field)?;
                 if let Some(known) = numbers.iter().find(|known| i128::from(**known) == number) {
@@ -172,7 +176,9 @@ impl Checker<'_> {
                 let checked = self.record(record, at)?;
                 checked.wrong.is_empty().then_some(Value::Object(checked.values))
             }
-            Kind::Reference(_) => self.reference(at, field),
+            // Needs the fields beside it, so a record looks at it by itself.
+            Kind::Chosen(_) => None,
+            Kind::Reference(entity) => self.reference(entity, at, field),
         }
     }
 
@@ -230,6 +236,47 @@ impl Checker<'_> {
         None
     }
 
+    fn above(
+        &mut self,
+        at: At<'_>,
+        field: Option<&Field>,
+        bound: i64,
+        max: i64,
+        is_whole: bool,
+    ) -> Option<Value> {
+        let is_low = at.value.as_f64().is_some_and(|number| number <= bound as f64);
+        if is_low {
+            self.wrong(at, field, format!("value must be greater than {bound}"), None);
+            return None;
+        }
+        if !is_whole {
+            return self.number(at, field, bound, max);
+        }
+        let number = self.integer(at, field)?;
+        if number <= i128::from(max) {
+            return i64::try_from(number).ok().map(Value::from);
+        }
+        self.wrong(
+            at,
+            field,
+            format!("value should be between {} and {max}", bound + 1),
+            None,
+        );
+        None
+    }
+
+    /// Takes the word that took the place of a former one, with a warning.
+    fn renamed(&mut self, field: Option<&'static Field>, text: &str, at: At<'_>) -> Option<&'static str> {
+        let (former, word) = field?.renamed.iter().find(|(former, _)| *former == text)?;
+        self.warn(
+            at.span(),
+            at.path,
+            format!("'{former}' is now called '{word}'"),
+            Some(format!("write '{word}'; it means the same")),
+        );
+        Some(word)
+    }
+
     fn list(
         &mut self,
         of: &'static Kind,
@@ -275,16 +322,17 @@ impl Checker<'_> {
     }
 
     /// Takes a reference in any of its forms and returns the name or id as text.
-    fn reference(&mut self, at: At<'_>, field: Option<&Field>) -> Option<Value> {
+    fn reference(&mut self, entity: &str, at: At<'_>, field: Option<&Field>) -> Option<Value> {
+        let name_key = if entity == "consumers" { "username" } else { "name" };
         let name = match at.value {
             Value::String(name) if !name.is_empty() => Some(name.as_str()),
-            Value::Object(map) if map.keys().all(|key| key == "id" || key == "name") => {
+            Value::Object(map) if map.keys().all(|key| key == "id" || key == name_key) => {
                 let given = |key: &str| {
                     map.get(key)
                         .and_then(Value::as_str)
                         .filter(|text| !text.is_empty())
                 };
-                given("id").or_else(|| given("name"))
+                given("id").or_else(|| given(name_key))
             }
             _ => None,
         };
@@ -293,7 +341,9 @@ impl Checker<'_> {
                 at,
                 field,
                 "expected a reference",
-                Some("a name or an id as text, or {name: …} or {id: …}".to_owned()),
+                Some(format!(
+                    "a name or an id as text, or {{{name_key}: …}} or {{id: …}}"
+                )),
             );
         }
         name.map(Value::from)

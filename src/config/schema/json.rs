@@ -6,7 +6,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{Child, ENTITIES, Entity, Field, Kind, REMARKS, TOP_LEVEL, units};
+use super::{Child, Choices, ENTITIES, Entity, Field, Kind, REMARKS, TOP_LEVEL, units};
 use crate::config::check::default_of;
 
 /// Returns the JSON Schema of a configuration file.
@@ -32,6 +32,11 @@ pub fn json_schema() -> Value {
             );
         }
         properties.insert(entity.name.to_owned(), list_of(entity.name, entity));
+        for (field, choices) in chosen(entity) {
+            for (name, record) in choices.records {
+                definitions.insert(choice(field, name), record_schema(record.fields));
+            }
+        }
     }
     json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -68,7 +73,33 @@ fn entity_schema(entity: &Entity, parent: Option<&str>) -> Value {
     }
     let mut schema = json!({"type": "object", "description": entity.doc, "properties": properties, "additionalProperties": false});
     require(&mut schema, &fields);
+    let rules: Vec<Value> = chosen(entity)
+        .flat_map(|(field, choices)| {
+            choices.records.iter().map(move |(name, _)| {
+                json!({
+                    "if": {"properties": {choices.by: {"const": name}}, "required": [choices.by]},
+                    "then": {"properties": {field.name: {"anyOf": [{"$ref": format!("#/$defs/{}", choice(field, name))}, {"type": "null"}]}}},
+                })
+            })
+        })
+        .collect();
+    if !rules.is_empty() {
+        schema["allOf"] = json!(rules);
+    }
     schema
+}
+
+/// Returns the fields whose record another field chooses.
+fn chosen(entity: &Entity) -> impl Iterator<Item = (&'static Field, &'static Choices)> {
+    entity.fields.iter().filter_map(|field| match field.kind {
+        Kind::Chosen(choices) => Some((field, choices)),
+        _ => None,
+    })
+}
+
+/// Returns the name of the definition of one such record.
+fn choice(field: &Field, name: &str) -> String {
+    format!("{}.{name}", field.name)
 }
 
 fn record_schema(fields: &'static [Field]) -> Value {
@@ -133,12 +164,25 @@ fn kind_schema(kind: &Kind) -> Value {
         Kind::Number { min, max } => {
             or_substituted(json!({"type": "number", "minimum": min, "maximum": max}))
         }
+        Kind::Above { bound, max, is_whole } => {
+            let kind = if *is_whole { "integer" } else { "number" };
+            or_substituted(json!({"type": kind, "exclusiveMinimum": bound, "maximum": max}))
+        }
+        Kind::Chosen(_) => json!({"type": "object"}),
         Kind::Choice { known, .. } => or_substituted(json!({"enum": known})),
         Kind::NumberChoice(known) => or_substituted(json!({"enum": known})),
         Kind::List { of, min, .. } => json!({"type": "array", "items": kind_schema(of), "minItems": min}),
         Kind::Map { of, .. } => json!({"type": "object", "additionalProperties": kind_schema(of)}),
         Kind::Record(record) => record_schema(record.fields),
         Kind::RecordOrFalse(record) => json!({"anyOf": [record_schema(record.fields), {"const": false}]}),
+        Kind::Reference("consumers") => json!({
+            "description": "Username or id of one of the consumers.",
+            "anyOf": [
+                {"type": "string", "minLength": 1},
+                {"type": "object", "properties": {"id": {"type": "string"}}, "required": ["id"], "additionalProperties": false},
+                {"type": "object", "properties": {"username": {"type": "string"}}, "required": ["username"], "additionalProperties": false},
+            ],
+        }),
         Kind::Reference(entity) => json!({
             "description": format!("Name or id of one of the {entity}."),
             "anyOf": [

@@ -9,9 +9,12 @@
 //! [`Effect::None`]: it is checked like any other and earns a warning when it is set to something.
 
 pub(crate) mod address;
+pub(crate) mod consumer;
+pub(crate) mod credential;
 pub(crate) mod format;
 pub(crate) mod json;
 mod path;
+pub(crate) mod plugin;
 pub(crate) mod route;
 pub(crate) mod server;
 pub(crate) mod service;
@@ -54,31 +57,31 @@ pub(crate) struct Child {
 }
 
 /// All entities that a file may list at its top level.
-pub(crate) static ENTITIES: [&Entity; 4] = [
+pub(crate) static ENTITIES: [&Entity; 11] = [
     &service::SERVICES,
     &route::ROUTES,
     &upstream::UPSTREAMS,
     &target::TARGETS,
+    &consumer::CONSUMERS,
+    &consumer::CONSUMER_GROUPS,
+    &credential::KEYAUTH_CREDENTIALS,
+    &credential::BASICAUTH_CREDENTIALS,
+    &credential::JWT_SECRETS,
+    &credential::ACLS,
+    &plugin::PLUGINS,
 ];
 
 /// Kong's entities that Serin does not have, so that a message can tell them from typing errors.
-pub(crate) const KONG_ONLY: [&str; 20] = [
-    "acls",
-    "basicauth_credentials",
+pub(crate) const KONG_ONLY: [&str; 13] = [
     "ca_certificates",
     "certificates",
-    "consumer_groups",
-    "consumers",
     "filter_chains",
     "hmacauth_credentials",
-    "jwt_secrets",
     "key_sets",
-    "keyauth_credentials",
     "keys",
     "licenses",
     "oauth2_credentials",
     "parameters",
-    "plugins",
     "snis",
     "tags",
     "vaults",
@@ -98,6 +101,8 @@ pub(crate) struct Field {
     /// Its value is never shown.
     pub(crate) is_secret: bool,
     pub(crate) effect: Effect,
+    /// Former words of a choice, each with the one that took its place.
+    pub(crate) renamed: &'static [(&'static str, &'static str)],
     /// A way out of a wrong value, where kind and range do not say enough.
     pub(crate) hint: Option<&'static str>,
     /// What it does, with the unit of a number.
@@ -122,6 +127,8 @@ pub(crate) enum Kind {
     Integer { min: i64, max: i64 },
     /// A number in a range, both ends included.
     Number { min: i64, max: i64 },
+    /// A number above a bound, perhaps a whole one.
+    Above { bound: i64, max: i64, is_whole: bool },
     /// `true` or `false`.
     Boolean,
     /// One of some words. Those that only Kong knows are refused, but by name.
@@ -141,6 +148,8 @@ pub(crate) enum Kind {
     Map { key: &'static Format, of: &'static Kind },
     /// A mapping with fixed keys.
     Record(&'static Record),
+    /// A mapping whose fixed keys depend on another field of the same entity; judged even if it is left out.
+    Chosen(&'static Choices),
     /// Such a mapping, or `false` for "none".
     RecordOrFalse(&'static Record),
     /// The name or id of another entity, as text or as `{id: …}` or `{name: …}`.
@@ -160,6 +169,24 @@ pub(crate) struct Record {
     pub(crate) check: fn(&mut Scope<'_, '_>),
 }
 
+/// Records of which another field's value chooses one.
+#[derive(Debug)]
+pub(crate) struct Choices {
+    /// The field that chooses.
+    pub(crate) by: &'static str,
+    /// Each of its values, with the record.
+    pub(crate) records: &'static [(&'static str, &'static Record)],
+}
+
+impl Choices {
+    /// Returns the record for an entity as written; `None` when what chooses is missing or wrong.
+    pub(crate) fn record(&self, written: &serde_json::Map<String, Value>) -> Option<&'static Record> {
+        let chosen = written.get(self.by)?.as_str()?;
+        let mut records = self.records.iter();
+        records.find_map(|(name, record)| (*name == chosen).then_some(*record))
+    }
+}
+
 impl Field {
     /// Defines a field: optional, without default, acted on.
     pub(crate) const fn new(name: &'static str, kind: Kind, doc: &'static str) -> Self {
@@ -171,6 +198,7 @@ impl Field {
             stand_in: None,
             is_secret: false,
             effect: Effect::Full,
+            renamed: &[],
             hint: None,
             doc,
         }
@@ -204,6 +232,12 @@ impl Field {
     /// Says that nothing is done with the field.
     pub(crate) const fn without_effect(mut self, reason: &'static str) -> Self {
         self.effect = Effect::None(reason);
+        self
+    }
+
+    /// Names former words of a choice; they are accepted, with a warning.
+    pub(crate) const fn renamed(mut self, words: &'static [(&'static str, &'static str)]) -> Self {
+        self.renamed = words;
         self
     }
 
@@ -294,7 +328,7 @@ pub(crate) static TOP_LEVEL: [Field; 6] = [
     Field::new(
         "_transform",
         Kind::Boolean,
-        "Kong's switch for hashing passwords while loading; Serin has none to hash yet.",
+        "Whether the passwords of basicauth_credentials are still to be hashed, as in a file written by hand; with false they are SHA-1 hashes already, as Kong stores them.",
     )
     .or(|| Value::Bool(true)),
     Field::new("_info", Kind::Any, "decK's notes about the file; not read."),

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{CREATED_AT, Entity, Field, ID, Kind, Record, TAGS, UPDATED_AT, format};
+use super::{CREATED_AT, Child, Entity, Field, ID, Kind, Record, TAGS, UPDATED_AT, format, plugin};
 use crate::config::check::Scope;
 
 static ENDPOINT: Record = Record::of(&[
@@ -147,7 +147,10 @@ pub(crate) static ROUTES: Entity = Entity {
         CREATED_AT,
         UPDATED_AT,
     ],
-    children: &[],
+    children: &[Child {
+        entity: &plugin::PLUGINS,
+        parent: "route",
+    }],
     check,
 };
 

@@ -60,6 +60,12 @@ pub(crate) static SERVER: Record = Record {
             "How much of the load on an Upstream may be second and further retries.",
         )
         .or(|| json!({})),
+        Field::new(
+            "variant_header",
+            Kind::Boolean,
+            "Tells every client which variant served it, in X-Serin-Variant.",
+        )
+        .or(|| json!(false)),
         Field::new("shutdown", Kind::Record(&SHUTDOWN), "What happens on SIGTERM.").or(|| json!({})),
     ],
     check,

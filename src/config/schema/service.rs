@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{CREATED_AT, Child, Entity, Field, ID, Kind, TAGS, UPDATED_AT, address, format, route};
+use super::{CREATED_AT, Child, Entity, Field, ID, Kind, TAGS, UPDATED_AT, address, format, plugin, route};
 use crate::config::check::Scope;
 
 const TLS_LATER: &str = "Serin does not speak TLS to origins yet";
@@ -69,7 +69,10 @@ pub(crate) static SERVICES: Entity = Entity {
             "Short form of protocol, host, port and path, e.g. http://shop.internal:8080/api.",
         ),
     ],
-    children: &[Child { entity: &route::ROUTES, parent: "service" }],
+    children: &[
+        Child { entity: &route::ROUTES, parent: "service" },
+        Child { entity: &plugin::PLUGINS, parent: "service" },
+    ],
     check,
 };
 

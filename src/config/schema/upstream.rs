@@ -8,6 +8,7 @@ use crate::config::check::Scope;
 const HASH_INPUT: Kind = Kind::Choice {
     known: &[
         "none",
+        "consumer",
         "ip",
         "header",
         "cookie",
@@ -15,7 +16,7 @@ const HASH_INPUT: Kind = Kind::Choice {
         "query_arg",
         "uri_capture",
     ],
-    kong_only: &["consumer"],
+    kong_only: &[],
 };
 const SECONDS: Kind = Kind::Number { min: 0, max: 65535 };
 const COUNTER: Kind = Kind::Integer { min: 0, max: 255 };
@@ -406,7 +407,7 @@ fn check(scope: &mut Scope<'_, '_>) {
 
     let clash = match hash_on.as_str() {
         "none" | "cookie" if fallback != "none" => true,
-        "ip" | "path" => fallback == hash_on,
+        "consumer" | "ip" | "path" => fallback == hash_on,
         _ => false,
     };
     if clash {

@@ -37,6 +37,8 @@ pub struct Identity {
     pub credential: Option<HeaderValue>,
     /// What the origin is told of the Consumer's groups.
     pub groups: Option<HeaderValue>,
+    /// The Consumer that is taken for granted, whatever the credentials say: `serin explain` asks so.
+    pub assumed: Option<ConsumerIndex>,
 }
 
 /// A request at the door.
@@ -50,6 +52,8 @@ pub struct Visitor<'a> {
     pub consumers: &'a Consumers,
     /// Time since 1970.
     pub now: Duration,
+    /// Who it is taken to be, where a plugin asks, whatever it brings.
+    pub assumed: Option<ConsumerIndex>,
 }
 
 /// Finds out who a visitor is, and the answer if it may not pass. Who was identified and then refused
@@ -57,6 +61,7 @@ pub struct Visitor<'a> {
 pub fn identify(guard: &Guard, visitor: Visitor<'_>) -> (Identity, Option<Answer>) {
     let mut identity = Identity::default();
     let refusal = run(guard, visitor, &mut identity).err();
+    identity.assumed = visitor.assumed;
     (identity, refusal)
 }
 
@@ -88,7 +93,7 @@ impl Identity {
             is_anonymous: false,
             // A name that cannot stand in a header is not told.
             credential: HeaderValue::from_bytes(credential.as_bytes()).ok(),
-            groups: None,
+            ..Self::default()
         }
     }
 
@@ -108,6 +113,10 @@ impl Identity {
             return Ok(());
         }
         if common.anonymous.is_some() && self.is_known() {
+            return Ok(());
+        }
+        if let Some(consumer) = visitor.assumed {
+            self.consumer = Some(consumer);
             return Ok(());
         }
         *self = match (find(), &common.anonymous) {

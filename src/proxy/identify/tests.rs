@@ -166,6 +166,7 @@ fn visit_by(
         is_secure,
         consumers: &consumers,
         now: Duration::from_secs(NOW),
+        assumed: None,
     };
     let (identity, answer) = identify(&guard, visitor);
     let label = identity.consumer.map(|consumer| consumers.get(consumer).label());
@@ -598,6 +599,45 @@ mod together {
             &get("/", &[("apikey", "bob-key")]),
             "bob",
         );
+    }
+
+    #[test]
+    fn who_is_taken_for_granted_is_only_where_somebody_asks() {
+        let consumers = consumers();
+        let request = get("/", &[]);
+        let assumed = consumers.find("bob");
+        let visitor = Visitor {
+            request: &request,
+            is_secure: false,
+            consumers: &consumers,
+            now: Duration::from_secs(NOW),
+            assumed,
+        };
+        let identify = |plugins: Vec<PluginConfig>| {
+            let plugins: Vec<Plugin> = plugins.into_iter().map(plugin).collect();
+            let plugins = PluginIndex::new(&plugins);
+            identify(
+                &Guard::build(plugins.plugins_for(ROUTE, None), &consumers),
+                visitor,
+            )
+        };
+        for plugins in [
+            vec![key_auth(None)],
+            vec![key_auth(Some("guest")), basic_auth(Some("guest"))],
+        ] {
+            let (identity, answer) = identify(plugins);
+            assert_eq!(
+                (identity.consumer, identity.is_anonymous, answer),
+                (assumed, false, None)
+            );
+        }
+        let (identity, answer) = identify(vec![key_auth(None), allow(&["staff"])]);
+        assert_eq!(
+            (identity.consumer, answer.unwrap().status.as_u16()),
+            (assumed, 403)
+        );
+        let (identity, _) = identify(vec![deny(&["staff"])]);
+        assert_eq!((identity.consumer, identity.assumed), (None, assumed));
     }
 
     #[test]

@@ -1,0 +1,255 @@
+//! `serin explain`: which release a request would get, and why.
+//!
+//! Reads the files alone: no socket, no name is looked up, every Target counts as healthy, and a ramp is
+//! where the clock, or `--at`, says that it is.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
+
+use http::Uri;
+use pingora_http::RequestHeader;
+
+use super::{Format, print};
+use crate::clock;
+use crate::config::{self, Overrides};
+use crate::health::Observed;
+use crate::proxy::explain::{Explanation, Question, count_canary, explain};
+use crate::snapshot::{Builder, ConsumerIndex, Snapshot};
+
+/// What `serin explain` takes.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// Configuration files, or directories of them
+    #[arg(value_name = "FILE", required = true)]
+    files: Vec<PathBuf>,
+    /// Path, or a whole URL, that is asked for
+    #[arg(long, default_value = "/")]
+    url: Uri,
+    /// Method
+    #[arg(long, default_value = "GET")]
+    method: http::Method,
+    /// Header field, e.g. --header 'X-User: 7'; may be given several times
+    #[arg(long, value_name = "NAME: VALUE", value_parser = parse_header)]
+    header: Vec<(http::HeaderName, http::HeaderValue)>,
+    /// Consumer who asks, by username or id, in place of any credential
+    #[arg(long, value_name = "NAME", conflicts_with = "key")]
+    consumer: Option<String>,
+    /// Key of the Consumer who asks, wherever the plugin key-auth looks for it
+    #[arg(long)]
+    key: Option<String>,
+    /// Address that the request comes from
+    #[arg(long, value_name = "ADDRESS")]
+    ip: Option<IpAddr>,
+    /// When the request comes, e.g. 2026-12-24T18:00:00Z; default now
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    at: Option<Duration>,
+    /// How many of so many made-up people would get the canary
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    many: Option<u32>,
+    /// How the answer is printed
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    format: Format,
+    /// Sets a field under `server`, e.g. --set server.threads=2; may be given several times
+    #[arg(long, value_name = "NAME=VALUE")]
+    set: Vec<String>,
+}
+
+/// Explains the request and prints how it would go.
+pub fn run(arguments: &Arguments) -> ExitCode {
+    match answer(arguments) {
+        Ok(text) => {
+            print(&text);
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn answer(arguments: &Arguments) -> Result<String, String> {
+    let snapshot = Arc::new(load(arguments)?);
+    let question = question(arguments, &snapshot)?;
+    if let Some(people) = arguments.many {
+        let canary = count_canary(&snapshot, question, people)
+            .ok_or("no canary of this request's Route goes by share: --many has nothing to count")?;
+        return Ok(match arguments.format {
+            Format::Text => format!(
+                "{people} made-up people: {canary} canary ({}), {} stable ({})",
+                percent(canary, people),
+                people - canary,
+                percent(people - canary, people)
+            ),
+            Format::Json => {
+                let split =
+                    serde_json::json!({"people": people, "canary": canary, "stable": people - canary});
+                format!("{split:#}")
+            }
+        });
+    }
+    let explanation = explain(&snapshot, question);
+    Ok(match arguments.format {
+        Format::Text => text_of(arguments, &explanation),
+        Format::Json => serde_json::to_string_pretty(&explanation).map_err(|error| error.to_string())?,
+    })
+}
+
+/// Compiles the files as if every name had an address and every Target were healthy.
+fn load(arguments: &Arguments) -> Result<Snapshot, String> {
+    let overrides = Overrides::from_process(arguments.set.clone());
+    let loaded = config::load(&arguments.files, &overrides).map_err(|report| report.to_string())?;
+    let observed = Observed::default();
+    for name in loaded.configuration.host_names() {
+        observed.names.assume(name, clock::monotonic());
+    }
+    let (now, monotonic) = clock::now();
+    let configuration = loaded.configuration;
+    let secret = configuration.settings.secret.clone();
+    let builder = Builder {
+        previous: None,
+        secret: secret.as_ref(),
+        access_log: None,
+        observed: &observed,
+        now: (arguments.at.unwrap_or(now), monotonic),
+    };
+    Ok(builder.build(configuration, 0))
+}
+
+fn question(arguments: &Arguments, snapshot: &Snapshot) -> Result<Question, String> {
+    let target = arguments.url.path_and_query().map_or("/", |path| path.as_str());
+    let mut request = RequestHeader::build(arguments.method.clone(), target.as_bytes(), None)
+        .map_err(|error| format!("--url: {error}"))?;
+    let host = arguments
+        .url
+        .authority()
+        .map_or("localhost", |authority| authority.as_str());
+    let names_host = arguments
+        .header
+        .iter()
+        .any(|(name, _)| *name == http::header::HOST);
+    let mut failed = None;
+    if !names_host {
+        failed = request.insert_header(http::header::HOST, host).err();
+    }
+    for (name, value) in &arguments.header {
+        failed = failed.or(request.append_header(name.clone(), value.clone()).err());
+    }
+    if let Some(error) = failed {
+        return Err(format!("--header: {error}"));
+    }
+    Ok(Question {
+        request,
+        address: arguments.ip,
+        is_https: arguments.url.scheme_str() == Some("https"),
+        consumer: consumer(arguments, snapshot)?,
+    })
+}
+
+fn consumer(arguments: &Arguments, snapshot: &Snapshot) -> Result<Option<ConsumerIndex>, String> {
+    if let Some(name) = &arguments.consumer {
+        let found = snapshot.consumers.find(name);
+        return found
+            .map(Some)
+            .ok_or_else(|| format!("--consumer: no consumer has the username or id '{name}'"));
+    }
+    if let Some(key) = &arguments.key {
+        let now = arguments.at.unwrap_or_else(clock::unix);
+        let found = snapshot.consumers.find_key(key.as_bytes(), now);
+        return found
+            .map(|found| Some(found.consumer))
+            .ok_or_else(|| "--key: no consumer has this key, or it has expired".to_owned());
+    }
+    Ok(None)
+}
+
+fn text_of(arguments: &Arguments, explanation: &Explanation) -> String {
+    let none = || "none".to_owned();
+    let mut lines: Vec<(&str, String)> = vec![
+        ("request", format!("{} {}", arguments.method, arguments.url)),
+        ("route", explanation.route.clone().unwrap_or_else(none)),
+        ("service", explanation.service.clone().unwrap_or_else(none)),
+    ];
+    let plugins = explanation.plugins.join(", ");
+    lines.push(("plugins", if plugins.is_empty() { none() } else { plugins }));
+    lines.push((
+        "consumer",
+        explanation.consumer.as_ref().map_or_else(none, |consumer| {
+            let anonymous = if consumer.is_anonymous { ", anonymous" } else { "" };
+            let groups = match consumer.groups.is_empty() {
+                true => "in no group".to_owned(),
+                false => format!("in {}", consumer.groups.join(", ")),
+            };
+            format!("{}{anonymous}, {groups}", consumer.name)
+        }),
+    ));
+    if let Some(answer) = &explanation.answer {
+        lines.push(("answer", format!("{} {}", answer.status, answer.message)));
+        return table(&lines);
+    }
+    if let Some(release) = &explanation.release {
+        let mut text = format!("canary on {}", release.upstream);
+        if let Some(share) = release.share_percent {
+            text += &format!(", share {share} %");
+        }
+        lines.push(("release", text));
+        if let (Some(bucket), Some(identifier)) = (release.bucket, release.identifier) {
+            lines.push(("bucket", format!("{bucket} of 0 to 9999, by {identifier}")));
+        }
+        if let Some(start) = release.ramp_start {
+            lines.push(("ramp", format!("from {}", time(start))));
+        }
+        if let Some(at) = release.reached_at {
+            lines.push(("reached", time(at)));
+        }
+    }
+    if let Some(variant) = explanation.variant {
+        let reason = explanation
+            .reason
+            .map_or_else(String::new, |reason| format!(", by {reason}"));
+        lines.push(("variant", format!("{variant}{reason}")));
+    }
+    lines.push(("upstream", explanation.upstream.clone().unwrap_or_else(none)));
+    for target in &explanation.targets {
+        lines.push(("target", format!("{} weight {}", target.target, target.weight)));
+    }
+    table(&lines)
+}
+
+fn table(lines: &[(&str, String)]) -> String {
+    let lines: Vec<String> = lines
+        .iter()
+        .map(|(name, value)| format!("{name:<9} {value}"))
+        .collect();
+    lines.join("\n")
+}
+
+fn time(since_1970: Duration) -> String {
+    humantime::format_rfc3339_seconds(UNIX_EPOCH + since_1970).to_string()
+}
+
+fn percent(part: u32, whole: u32) -> String {
+    format!("{:.2} %", f64::from(part) * 100.0 / f64::from(whole))
+}
+
+fn parse_header(text: &str) -> Result<(http::HeaderName, http::HeaderValue), String> {
+    let (name, value) = text.split_once(':').ok_or("write it as 'Name: value'")?;
+    let name = name
+        .trim()
+        .parse()
+        .map_err(|_| format!("'{name}' is no name of a header field"))?;
+    let value = value
+        .trim()
+        .parse()
+        .map_err(|_| format!("'{value}' is no value of a header field"))?;
+    Ok((name, value))
+}
+
+fn parse_time(text: &str) -> Result<Duration, String> {
+    let time = humantime::parse_rfc3339_weak(text).map_err(|error| error.to_string())?;
+    time.duration_since(UNIX_EPOCH)
+        .map_err(|_| "it lies before 1970".to_owned())
+}

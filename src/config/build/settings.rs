@@ -1,0 +1,149 @@
+//! Settings of the process.
+
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+
+use super::read;
+use crate::config::check::Checker;
+use crate::config::document as written;
+use crate::config::schema::address::parse_network;
+use crate::config::schema::units;
+use crate::model::{
+    AccessLog, AccessLogFormat, AddressFamily, Dns, Limits, RetryBudget, Secret, Settings, Shutdown, Timeouts,
+};
+
+/// Builds the settings; what is missing because of an error keeps its default.
+pub(super) fn settings(server: Map<String, Value>, checker: &mut Checker<'_>) -> Settings {
+    let defaults = Settings::default();
+    let Some(server) = read::<written::Server>(server, "server", checker) else {
+        return defaults;
+    };
+    let duration = |value: &Value, default: Duration| units::parse_duration(value).unwrap_or(default);
+    let size = |value: &Value| match units::parse_size(value) {
+        Some(units::Size::Bytes(bytes)) => Some(bytes),
+        _ => None,
+    };
+    let count = |value: &Value, default: usize| {
+        size(value)
+            .and_then(|bytes| usize::try_from(bytes).ok())
+            .unwrap_or(default)
+    };
+    Settings {
+        threads: server.threads,
+        listeners: server.listeners.iter().map(|listener| listener.address).collect(),
+        status: serde_json::from_value::<written::Address>(server.status)
+            .ok()
+            .map(|status| status.address),
+        secret: server.secret.and_then(Secret::new),
+        secret_file: server.secret_file,
+        dns: Dns {
+            resolvers: server.dns.resolvers,
+            family: match &*server.dns.family {
+                "ipv4" => AddressFamily::Ipv4,
+                "ipv6" => AddressFamily::Ipv6,
+                _ => AddressFamily::Any,
+            },
+        },
+        trusted_ips: server
+            .trusted_ips
+            .iter()
+            .filter_map(|text| parse_network(text))
+            .collect(),
+        access_log: serde_json::from_value::<written::AccessLog>(server.access_log)
+            .ok()
+            .map(|log| AccessLog {
+                format: if log.format == "combined" {
+                    AccessLogFormat::Combined
+                } else {
+                    AccessLogFormat::Json
+                },
+                path: log.path,
+            }),
+        limits: Limits {
+            header_bytes: count(&server.limits.header_bytes, defaults.limits.header_bytes),
+            headers: server.limits.headers,
+            uri_bytes: count(&server.limits.uri_bytes, defaults.limits.uri_bytes),
+            body_bytes: size(&server.limits.body_bytes),
+        },
+        timeouts: Timeouts {
+            body_idle: duration(&server.timeouts.body_idle, defaults.timeouts.body_idle),
+            keepalive: duration(&server.timeouts.keepalive, defaults.timeouts.keepalive),
+            requests_per_connection: server.timeouts.requests_per_connection,
+        },
+        retries: RetryBudget {
+            budget_percent: server.retries.budget_percent,
+            min_concurrent: server.retries.min_concurrent,
+        },
+        variant_header: server.variant_header,
+        shutdown: Shutdown {
+            pre_stop_delay: duration(&server.shutdown.pre_stop_delay, defaults.shutdown.pre_stop_delay),
+            drain: duration(&server.shutdown.drain, defaults.shutdown.drain),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::build::tests::load;
+
+    /// The defaults are in the table, for operators, and in the model, for programs: they must not differ.
+    #[test]
+    fn the_tables_defaults_of_the_server_are_those_of_the_model() {
+        assert_eq!(load("").settings, Settings::default());
+        let all =
+            "server: {status: null, access_log: {}, limits: null, timeouts: {}, shutdown: {drain: null}}";
+        assert_eq!(load(all).settings, Settings::default());
+    }
+
+    #[test]
+    fn every_setting_arrives() {
+        let secret = "0123456789abcdef0123456789abcdef";
+        let settings = load(&format!(
+            "server:\n  threads: 3\n  listeners: [{{address: '[::1]:0'}}, {{address: 127.0.0.1:9000}}]\n  status: false\n  \
+             secret: {secret}\n  secret_file: /tmp/s\n  trusted_ips: [10.0.0.0/8, '::1']\n  dns: {{resolvers: ['127.0.0.1:53'], family: ipv4}}\n  access_log: {{format: combined, path: /a}}\n  \
+             limits: {{header_bytes: 1KiB, headers: 7, uri_bytes: 100, body_bytes: 2MiB}}\n  \
+             timeouts: {{body_idle: 500ms, keepalive: 1m30s, requests_per_connection: 5}}\n  retries: {{budget_percent: 50, min_concurrent: 0}}\n  \
+             shutdown: {{pre_stop_delay: 1s, drain: 0s}}"
+        ))
+        .settings;
+        let expected = Settings {
+            threads: Some(3),
+            listeners: vec!["[::1]:0".parse().unwrap(), "127.0.0.1:9000".parse().unwrap()],
+            status: None,
+            secret: Secret::new(secret),
+            secret_file: "/tmp/s".into(),
+            trusted_ips: vec!["10.0.0.0/8".parse().unwrap(), "::1/128".parse().unwrap()],
+            dns: Dns {
+                resolvers: vec!["127.0.0.1:53".parse().unwrap()],
+                family: AddressFamily::Ipv4,
+            },
+            access_log: Some(AccessLog {
+                format: AccessLogFormat::Combined,
+                path: "/a".into(),
+            }),
+            limits: Limits {
+                header_bytes: 1024,
+                headers: 7,
+                uri_bytes: 100,
+                body_bytes: Some(2 * 1024 * 1024),
+            },
+            timeouts: Timeouts {
+                body_idle: Duration::from_millis(500),
+                keepalive: Duration::from_secs(90),
+                requests_per_connection: 5,
+            },
+            retries: RetryBudget {
+                budget_percent: 50,
+                min_concurrent: 0,
+            },
+            variant_header: true,
+            shutdown: Shutdown {
+                pre_stop_delay: Duration::from_secs(1),
+                drain: Duration::ZERO,
+            },
+        };
+        assert_eq!(settings, expected);
+    }
+}

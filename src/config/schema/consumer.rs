@@ -1,0 +1,109 @@
+//! The tables of Consumers and of groups of them.
+
+use serde_json::Value;
+
+use super::{CREATED_AT, Child, Entity, Field, ID, Kind, TAGS, UPDATED_AT, credential, format};
+use crate::config::check::Scope;
+
+const GROUPS: Kind = Kind::List {
+    of: &Kind::Reference("consumer_groups"),
+    min: 0,
+    is_set: true,
+};
+/// Plugins nested where Kong can have some and Serin cannot.
+const NO_PLUGINS: Field = Field::new(
+    "plugins",
+    Kind::List {
+        of: &Kind::Any,
+        min: 0,
+        is_set: false,
+    },
+    "Must be empty: no plugin that Serin has can be for a Consumer or a consumer group.",
+);
+
+/// Consumers.
+pub(crate) static CONSUMERS: Entity = Entity {
+    name: "consumers",
+    key: "username",
+    doc: "Who uses a Service, as the credentials tell.",
+    fields: &[
+        ID,
+        Field::new(
+            "username",
+            Kind::Text(&format::NON_EMPTY),
+            "Name as operators know it; unique. This or custom_id is needed.",
+        ),
+        Field::new(
+            "custom_id",
+            Kind::Text(&format::NON_EMPTY),
+            "Name as another system knows it; unique.",
+        ),
+        Field::new(
+            "groups",
+            GROUPS,
+            "Consumer groups it is in, as decK writes them, e.g. [{name: gold}].",
+        ),
+        Field::new(
+            "consumer_groups",
+            GROUPS,
+            "Consumer groups it is in, by name; the same as groups.",
+        ),
+        NO_PLUGINS,
+        TAGS,
+        CREATED_AT,
+        UPDATED_AT,
+    ],
+    children: &[
+        Child {
+            entity: &credential::KEYAUTH_CREDENTIALS,
+            parent: "consumer",
+        },
+        Child {
+            entity: &credential::BASICAUTH_CREDENTIALS,
+            parent: "consumer",
+        },
+        Child {
+            entity: &credential::JWT_SECRETS,
+            parent: "consumer",
+        },
+        Child {
+            entity: &credential::ACLS,
+            parent: "consumer",
+        },
+    ],
+    check: |scope| {
+        let is_missing = |name| scope.is_valid(name) && scope.value(name).is_none();
+        if is_missing("username") && is_missing("custom_id") {
+            let message = "at least one of these fields must be non-empty: 'custom_id', 'username'";
+            scope.error_here(message, Some("such as username: alice".to_owned()));
+        }
+        refuse_plugins(scope);
+    },
+};
+
+/// Consumer groups.
+pub(crate) static CONSUMER_GROUPS: Entity = Entity {
+    name: "consumer_groups",
+    key: "name",
+    doc: "A group of Consumers; each Consumer lists the groups it is in.",
+    fields: &[
+        ID,
+        Field::new("name", Kind::Text(&format::NAME), "Name of the group; unique.")
+            .required()
+            .hint("the name by which consumers list it"),
+        NO_PLUGINS,
+        TAGS,
+        CREATED_AT,
+        UPDATED_AT,
+    ],
+    children: &[],
+    check: refuse_plugins,
+};
+
+fn refuse_plugins(scope: &mut Scope<'_, '_>) {
+    let plugins = scope.value("plugins").and_then(Value::as_array);
+    if plugins.is_some_and(|plugins| !plugins.is_empty()) {
+        let hint = "move it to a service, to a route or to the top level";
+        scope.error("plugins", "value must be null", Some(hint.to_owned()));
+    }
+}
