@@ -7,6 +7,7 @@ use std::time::Instant;
 use http::HeaderValue;
 use prometheus::IntGauge;
 
+use super::identify::Identity;
 use super::release::Decision;
 use super::request_id::RequestId;
 use crate::balance::{Index, RingKey};
@@ -14,7 +15,7 @@ use crate::clock;
 use crate::health::RetryPermit;
 use crate::model::{Reason, Variant};
 use crate::snapshot::{
-    Consumer, ConsumerIndex, Destination, Endpoint, Endpoints, Matched, Release, Route, Service, Snapshot,
+    Consumer, Destination, Endpoint, Endpoints, Matched, Release, Route, Service, Snapshot,
 };
 
 /// State of one request, from its header to its log line.
@@ -85,17 +86,6 @@ pub struct Client {
     pub is_secure: bool,
     /// Port the client came to.
     pub server_port: u16,
-}
-
-/// Who a request's credentials say that the client is.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Identity {
-    /// The Consumer, perhaps the anonymous one.
-    pub consumer: Option<ConsumerIndex>,
-    /// It is the anonymous one.
-    pub is_anonymous: bool,
-    /// The Consumer that is taken for granted, whatever the credentials say: `serin explain` asks so.
-    pub assumed: Option<ConsumerIndex>,
 }
 
 /// A Target that was chosen, counted as serving the request until this is dropped.

@@ -118,7 +118,7 @@ pub fn explain(snapshot: &Arc<Snapshot>, question: Question) -> Explanation {
     let mut explanation = Explanation {
         answer: answer.map(|answer| OwnAnswer {
             status: answer.status.as_u16(),
-            message: answer.message.to_string(),
+            message: answer.text.to_string(),
         }),
         service: ctx.service().map(|service| service.label.to_string()),
         consumer: shown_consumer(&ctx),

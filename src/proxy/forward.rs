@@ -9,6 +9,7 @@ use pingora_http::RequestHeader;
 
 use super::client::{X_FORWARDED_FOR, X_REAL_IP};
 use super::context::Context;
+use super::identify::{rewrite_headers, visible_query};
 use super::path::join;
 use crate::model::PathHandling;
 use crate::snapshot::{Destination, Route, Upstream};
@@ -46,6 +47,8 @@ pub fn rewrite_request(received: &RequestHeader, request: &mut RequestHeader, ct
         );
     };
     set_forwarding_headers(received, request, ctx, route)?;
+    let guard = route.guard.as_deref();
+    rewrite_headers(request, guard, &ctx.identity, &ctx.snapshot.consumers)?;
     set_path(received, request, ctx, route, destination)?;
     set_host(request, ctx, route, &destination.upstream)
 }
@@ -59,18 +62,23 @@ fn set_path(
 ) -> Result<()> {
     let path = ctx.normalized_path.as_deref().unwrap_or(received.uri.path());
     let stripped = stripped_bytes(ctx, route);
+    let received_query = received.uri.query();
+    let query = received_query.map(|query| visible_query(route.guard.as_deref(), query));
+    // What is hidden with nothing left beside it takes the question mark along.
+    let query = query.filter(|query| !query.is_empty() || received_query == Some(""));
     let is_as_received = destination.path == "/"
         && matches!(stripped, None | Some(0 | 1))
         && route.path_handling == PathHandling::V0
-        && ctx.normalized_path.is_none();
+        && ctx.normalized_path.is_none()
+        && query.as_deref() == received_query;
     if is_as_received && received.raw_path().first() == Some(&b'/') {
         return Ok(());
     }
     let mut target = join(route.path_handling, &destination.path, path, stripped);
     // A bare question mark at the end is kept too.
-    if let Some(query) = received.uri.query() {
+    if let Some(query) = query {
         target.push('?');
-        target.push_str(query);
+        target.push_str(&query);
     }
     request.set_raw_path(target.as_bytes())
 }

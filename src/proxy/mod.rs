@@ -1,4 +1,4 @@
-//! How a request goes through, in this order: `limits → client → route → release → select →
+//! How a request goes through, in this order: `limits → client → route → identify → release → select →
 //! forward → respond → record`; `retry` when a try fails.
 //!
 //! This file is Pingora's [`ProxyHttp`]: one call per phase and the order of phases, no logic.
@@ -13,8 +13,10 @@ mod cookie;
 pub mod explain;
 mod forward;
 mod hash_input;
+mod identify;
 mod limits;
 mod path;
+mod query;
 mod record;
 pub mod release;
 mod request_id;
@@ -43,6 +45,7 @@ use crate::metrics::{metrics, status_class};
 use crate::model::{TargetHost, UpstreamKey};
 use crate::snapshot::Published;
 use context::{Context, InFlight};
+use identify::Visitor;
 use request_id::RequestIds;
 use respond::{Answer, Connection};
 use route::Unrouted;
@@ -241,11 +244,12 @@ impl ProxyHttp for Gateway {
             .response_written()
             .is_some_and(|response| is_final(response.status));
         let can_reuse_downstream = answer.connection == Connection::Keep;
+        let error_code = answer.status.as_u16();
         if !is_answered {
             let _ = answer.send(session, ctx).await;
         }
         FailToProxy {
-            error_code: answer.status.as_u16(),
+            error_code,
             can_reuse_downstream,
         }
     }
@@ -277,7 +281,7 @@ fn answer_to_request(request: &RequestHeader, ctx: &mut Context) -> Option<Answe
         ));
     }
     match route::find_route(request, ctx) {
-        Ok(()) => answer_without_target(request, ctx),
+        Ok(()) => identify_consumer(request, ctx).or_else(|| answer_without_target(request, ctx)),
         Err(Unrouted::NoRoute) => Some(NO_ROUTE),
         Err(Unrouted::NoService) => Some(NO_SERVICE),
         Err(Unrouted::HttpsOnly(status)) => Some(Answer::keeping(
@@ -300,6 +304,21 @@ fn answer_without_target(request: &RequestHeader, ctx: &mut Context) -> Option<A
     }
     release::choose_variant(request, ctx);
     ctx.destination()?.upstream.is_empty().then(|| no_target(ctx))
+}
+
+/// Finds out who the client is, where the Route's plugins ask; the answer if it may not pass.
+fn identify_consumer(request: &RequestHeader, ctx: &mut Context) -> Option<Answer> {
+    let guard = ctx.route()?.guard.as_deref()?;
+    let visitor = Visitor {
+        request,
+        is_secure: ctx.client.is_secure,
+        consumers: &ctx.snapshot.consumers,
+        now: clock::unix(),
+        assumed: ctx.identity.assumed,
+    };
+    let (identity, answer) = identify::identify(guard, visitor);
+    ctx.identity = identity;
+    answer
 }
 
 /// Says whether no other status follows. After 101 there is no more HTTP on the connection.

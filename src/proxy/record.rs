@@ -1,5 +1,6 @@
 //! What is kept of a request when it is over: metrics and the access log.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use pingora_proxy::Session;
 use serde::Serialize;
 
 use super::context::Context;
+use super::query;
 use crate::clock;
 use crate::metrics::status_class;
 use crate::model::{AccessLogFormat, Reason};
@@ -59,6 +61,7 @@ struct Line<'a> {
     upstream_ms: Option<f64>,
     service: Option<&'a str>,
     route: Option<&'a str>,
+    consumer: Option<&'a str>,
     variant: Option<&'static str>,
     reason: Option<&'static str>,
     upstream: Option<&'a str>,
@@ -80,13 +83,14 @@ fn json_line(
 ) -> Vec<u8> {
     let request = session.req_header();
     let service = ctx.service();
+    let path = path_for_log(session, ctx);
     let line = Line {
         time: humantime::format_rfc3339_millis(std::time::UNIX_EPOCH + clock::unix()).to_string(),
         request_id: ctx.id.to_string(),
         client: ctx.client.address,
         method: request.method.as_str(),
         host: header(session, &http::header::HOST),
-        path: request.uri.path_and_query().map_or("", |path| path.as_str()),
+        path: &path,
         protocol: protocol(request.version),
         status,
         bytes_sent: session.body_bytes_sent(),
@@ -98,6 +102,7 @@ fn json_line(
             .map(|(at, from)| to_ms(at - from)),
         service: service.map(|service| &*service.label),
         route: ctx.route().map(|route| &*route.label),
+        consumer: ctx.consumer().map(|consumer| consumer.label()),
         variant: service.map(|_| ctx.variant.label()),
         reason: ctx.reason().map(Reason::label),
         upstream: ctx.destination().map(|destination| destination.upstream.label()),
@@ -116,6 +121,13 @@ fn json_line(
     bytes
 }
 
+/// Path and query, without credentials: a log is read by more people than may use them.
+fn path_for_log<'a>(session: &'a Session, ctx: &Context) -> Cow<'a, str> {
+    let path = session.req_header().uri.path_and_query();
+    let path = path.map_or("", |path| path.as_str());
+    query::masked(path, &ctx.snapshot.secret_arguments)
+}
+
 /// Apache's combined format: `client - user [time] "request" status bytes "referer" "agent"`.
 fn combined_line(session: &Session, ctx: &Context, status: u16) -> Vec<u8> {
     let request = session.req_header();
@@ -123,7 +135,8 @@ fn combined_line(session: &Session, ctx: &Context, status: u16) -> Vec<u8> {
         .client
         .address
         .map_or_else(|| "-".to_owned(), |address| address.to_string());
-    let path = request.uri.path_and_query().map_or("", |path| path.as_str());
+    let path = path_for_log(session, ctx);
+    let referer = query::masked(header(session, &REFERER), &ctx.snapshot.secret_arguments);
     let dash = |text: &str| {
         if text.is_empty() {
             "-".to_owned()
@@ -131,16 +144,19 @@ fn combined_line(session: &Session, ctx: &Context, status: u16) -> Vec<u8> {
             escape(text)
         }
     };
+    // A space would begin the next field.
+    let user = dash(ctx.consumer().map_or("", |consumer| consumer.label())).replace(' ', "\\x20");
     let mut line = String::with_capacity(256);
     let _ = writeln!(
         line,
-        "{client} - - [{}] \"{} {} {}\" {status} {} \"{}\" \"{}\"",
+        "{client} - {} [{}] \"{} {} {}\" {status} {} \"{}\" \"{}\"",
+        user,
         common_log_time(clock::unix()),
         request.method,
-        escape(path),
+        escape(&path),
         protocol(request.version),
         session.body_bytes_sent(),
-        dash(header(session, &REFERER)),
+        dash(&referer),
         dash(header(session, &USER_AGENT)),
     );
     line.into_bytes()

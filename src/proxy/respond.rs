@@ -1,18 +1,20 @@
 //! The answer as the client gets it: an origin's with our fields added, or one of our own.
 
+use std::borrow::Cow;
+use std::fmt;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{
     CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HeaderName, HeaderValue, LOCATION, SERVER, SET_COOKIE,
-    TRANSFER_ENCODING, UPGRADE, VARY, VIA,
+    TRANSFER_ENCODING, UPGRADE, VARY, VIA, WWW_AUTHENTICATE,
 };
 use http::{HeaderMap, Method, StatusCode};
 use pingora_error::Result;
 use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
 
-use super::accept::preferred_format;
+use super::accept::{Format, preferred_format};
 use super::context::Context;
 use super::forward::{PRODUCT, X_KONG_REQUEST_ID, via};
 use crate::clock;
@@ -123,14 +125,52 @@ pub const fn message_of(status: StatusCode) -> &'static str {
 }
 
 /// An answer that the gateway gives itself: Kong's statuses and texts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
     /// Status code.
     pub status: StatusCode,
     /// Text for the client; the log says why.
-    pub message: &'static str,
+    pub text: Text,
     /// What becomes of the connection.
     pub connection: Connection,
+    /// `WWW-Authenticate`: how the client may say who it is.
+    pub challenge: Option<HeaderValue>,
+}
+
+/// What an answer says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Text {
+    /// One sentence, with the request's id beside it.
+    Message(Cow<'static, str>),
+    /// Claims of a token, each with what is wrong with it.
+    Claims(Vec<(&'static str, &'static str)>),
+}
+
+impl fmt::Display for Text {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Message(message) => f.write_str(message),
+            Self::Claims(claims) => {
+                for (place, (name, problem)) in claims.iter().enumerate() {
+                    let separator = if place == 0 { "" } else { ", " };
+                    write!(f, "{separator}{name}: {problem}")?;
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+impl From<&'static str> for Text {
+    fn from(message: &'static str) -> Self {
+        Self::Message(Cow::Borrowed(message))
+    }
+}
+
+impl From<String> for Text {
+    fn from(message: String) -> Self {
+        Self::Message(Cow::Owned(message))
+    }
 }
 
 /// What becomes of the client's connection after an answer of our own.
@@ -147,8 +187,25 @@ impl Answer {
     pub const fn keeping(status: StatusCode, message: &'static str) -> Self {
         Self {
             status,
-            message,
+            text: Text::Message(Cow::Borrowed(message)),
             connection: Connection::Keep,
+            challenge: None,
+        }
+    }
+
+    /// An answer whose text is not known beforehand, after which the connection serves on.
+    pub fn saying(status: StatusCode, text: impl Into<Text>) -> Self {
+        Self {
+            text: text.into(),
+            ..Self::keeping(status, "")
+        }
+    }
+
+    /// The same with a `WWW-Authenticate`.
+    pub fn challenging(self, challenge: HeaderValue) -> Self {
+        Self {
+            challenge: Some(challenge),
+            ..self
         }
     }
 
@@ -156,8 +213,9 @@ impl Answer {
     pub const fn closing(status: StatusCode, message: &'static str) -> Self {
         Self {
             status,
-            message,
+            text: Text::Message(Cow::Borrowed(message)),
             connection: Connection::Close,
+            challenge: None,
         }
     }
 
@@ -178,7 +236,20 @@ impl Answer {
             header.insert_header(UPGRADE, "TLS/1.2, HTTP/1.1")?;
         }
         let format = preferred_format(&session.req_header().headers);
-        let body = format.write(self.message, ctx.id);
+        let body = match &self.text {
+            Text::Message(message) => format.write(message, ctx.id),
+            // Kong's object, claims and nothing else: the request's id is in a header field.
+            Text::Claims(claims) if format == Format::Json => {
+                let claims = claims
+                    .iter()
+                    .map(|(name, problem)| ((*name).to_owned(), (*problem).into()));
+                serde_json::Value::Object(claims.collect()).to_string()
+            }
+            text @ Text::Claims(_) => format.write(&text.to_string(), ctx.id),
+        };
+        if let Some(challenge) = self.challenge {
+            header.insert_header(WWW_AUTHENTICATE, challenge)?;
+        }
         header.insert_header(CONTENT_TYPE, format.content_type())?;
         header.insert_header(VARY, HeaderValue::from_static("Accept"))?;
         header.insert_header(CONTENT_LENGTH, body.len())?;

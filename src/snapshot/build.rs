@@ -9,9 +9,10 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
+use super::guard::{Guards, secret_arguments};
 use super::plugins::PluginIndex;
 use super::release::ReleaseBuilder;
-use super::{Consumers, Release, Route, Router, Service, Settings, Snapshot, Upstream};
+use super::{Consumers, Guard, Release, Route, Router, Service, Settings, Snapshot, Upstream};
 use crate::access_log::AccessLog;
 use crate::health::Observed;
 use crate::model::{
@@ -55,6 +56,7 @@ impl Builder<'_> {
             .collect();
         let consumers = self.consumers(&source);
         let plugins = PluginIndex::new(&source.plugins);
+        let mut guards = Guards::new(&consumers);
         let mut releases = ReleaseBuilder::new(&self, &source, &consumers);
         // The Routes of a disabled Service leave the table; a Route without a Service stays, for 503.
         let (in_table, routes): (Vec<&model::Route>, Vec<Route>) = source
@@ -73,8 +75,9 @@ impl Builder<'_> {
                             upstreams.at(&named, host, port)
                         })
                     });
+                let guard = service.and_then(|_| guards.guard(plugins));
                 let service = service.map(|(_, service)| service.clone());
-                Some((route, compile_route(route, service, release)))
+                Some((route, compile_route(route, service, release, guard)))
             })
             .unzip();
         Snapshot {
@@ -92,13 +95,13 @@ impl Builder<'_> {
             unrouted: Default::default(),
             upstreams: upstreams.built.into_values().collect(),
             rules: releases.into_rules(),
+            secret_arguments: secret_arguments(&source.plugins),
             consumers,
             source,
         }
     }
-}
 
-impl Builder<'_> {
+    /// Compiles the directory of Consumers, or takes over the one there is when they are the same.
     fn consumers(&self, source: &Configuration) -> Arc<Consumers> {
         match self.previous {
             Some(previous) if previous.source.consumers == source.consumers => previous.consumers.clone(),
@@ -178,6 +181,7 @@ fn compile_route(
     route: &model::Route,
     service: Option<Arc<Service>>,
     release: Option<Arc<Release>>,
+    guard: Option<Arc<Guard>>,
 ) -> Route {
     Route {
         id: route.id,
@@ -190,6 +194,7 @@ fn compile_route(
         strip_path: route.strip_path,
         preserve_host: route.preserve_host,
         path_handling: route.path_handling,
+        guard,
         requests: Default::default(),
     }
 }

@@ -11,6 +11,7 @@
 
 mod build;
 mod consumers;
+mod guard;
 mod issuer;
 mod plugins;
 mod publish;
@@ -27,7 +28,8 @@ use uuid::Uuid;
 
 pub use build::Builder;
 pub use consumers::{Consumer, ConsumerIndex, Consumers, Found, GroupId, Key, Password};
-pub use issuer::{Issuer, Unverified};
+pub use guard::{Acl, Anonymous, Applies, BasicAuth, Common, Guard, Jwt, KeyAuth, KeyName};
+pub use issuer::{Issuer, Unverified, decode_base64};
 pub use plugins::{PluginIndex, RoutePlugins};
 pub use publish::Published;
 pub use release::{Audience, Release, Rule, Split};
@@ -52,8 +54,10 @@ pub struct Snapshot {
     pub routes: Vec<Route>,
     /// Every Upstream in use or declared, for the control thread; requests do not come by here.
     pub upstreams: Vec<Arc<Upstream>>,
-    /// Every Consumer.
+    /// Whose credentials are.
     pub consumers: Arc<Consumers>,
+    /// Query arguments in which some plugin looks for a credential: no log shows their values.
+    pub secret_arguments: Box<[Box<str>]>,
     /// Who gets the canary, for each plugin in use; for the control thread.
     pub rules: Vec<Arc<Rule>>,
     /// Requests that found no Route, by status class.
@@ -111,6 +115,8 @@ pub struct Route {
     pub preserve_host: bool,
     /// How paths are joined.
     pub path_handling: PathHandling,
+    /// What a request must show to pass, if anything.
+    pub guard: Option<Arc<Guard>>,
     /// Requests by status class.
     requests: ByStatusClass,
 }

@@ -25,6 +25,7 @@ mod health;
 mod retries;
 mod weighted;
 
+mod auth;
 mod errors;
 mod limits;
 

@@ -318,6 +318,7 @@ fn the_access_log_is_json_with_these_fields() {
         ("bytes_received", 8.into()),
         ("service", "shop".into()),
         ("route", "all".into()),
+        ("consumer", Value::Null),
         ("upstream", "shop".into()),
         ("target", target.into()),
         ("upstream_status", 200.into()),
