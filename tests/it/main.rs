@@ -19,6 +19,11 @@ mod forwarding;
 mod router_model;
 mod routing;
 
+mod canary;
+mod explain;
+mod ramp;
+mod visitors;
+
 mod algorithms;
 mod hashing;
 mod health;

@@ -27,3 +27,21 @@ pub fn targets(targets: &[(&Origin, u32)]) -> String {
     }
     text
 }
+
+/// One Service `shop` on the Upstream `stable`, with the plugin `canary` to the Upstream `canary`; `fields`
+/// are those of the plugin's configuration, in flow style.
+pub fn canary(stable: &Origin, canary: &Origin, fields: &str) -> String {
+    format!(
+        r#"services:
+- name: shop
+  host: stable
+  routes: [{{name: all, paths: ["/"]}}]
+  plugins: [{{name: canary, config: {{upstream_host: canary, {fields}}}}}]
+upstreams:
+- name: stable
+{}- name: canary
+{}"#,
+        targets(&[(stable, 100)]),
+        targets(&[(canary, 100)])
+    )
+}

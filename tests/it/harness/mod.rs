@@ -15,7 +15,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 pub use client::{Client, Request, Response, is_request_id};
-pub use config::{DEBUG, shop, targets};
+pub use config::{DEBUG, canary, shop, targets};
 pub use dns::{Answer as DnsAnswer, NameServer};
 pub use gateway::{Command, Gateway, complete, replace};
 pub use origin::{Origin, Received, Reply};
