@@ -243,7 +243,7 @@ fn next_place(origin: Instant, interval: Duration, place: u64, now: Instant) -> 
 mod tests {
     use super::*;
     use crate::clock;
-    use crate::health::watch::place_of;
+    use crate::health::job::place_of;
 
     const MS: Duration = Duration::from_millis(1);
 
