@@ -22,6 +22,7 @@ mod routing;
 mod algorithms;
 mod hashing;
 mod health;
+mod health_https;
 mod retries;
 mod weighted;
 
