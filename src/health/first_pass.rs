@@ -83,7 +83,8 @@ impl Shared {
         let _place = self.places.acquire().await;
         let known = self.probers().pop();
         let mut prober = known.unwrap_or_default();
-        job.run(&mut prober).await;
+        let is_over = tokio::time::sleep(job.order.timeout());
+        job.run(&mut prober, is_over).await;
         self.probers().push(prober);
         job
     }

@@ -33,10 +33,10 @@ pub(super) struct ProbeMetrics {
 }
 
 impl Job {
-    /// Probes the address, counts the outcome and reports it.
-    pub(super) async fn run(&self, prober: &mut Prober) {
+    /// Probes the address until `is_over`, counts the outcome and reports it.
+    pub(super) async fn run(&self, prober: &mut Prober, is_over: impl Future<Output = ()>) {
         let started = clock::monotonic();
-        let outcome = prober.probe(&self.order, self.address).await;
+        let outcome = prober.probe(&self.order, self.address, is_over).await;
         let now = clock::monotonic();
         self.metrics.outcomes[outcome.position()].inc();
         self.metrics.duration.observe((now - started).as_secs_f64());

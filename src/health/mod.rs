@@ -20,6 +20,7 @@ mod service;
 mod state;
 #[cfg(test)]
 mod testbed;
+mod under_way;
 mod watch;
 
 pub use machine::{Level, MEMORY, Machine, Report};

@@ -35,6 +35,8 @@ pub(super) struct Watch {
     next_id: u64,
     ramp_due: Option<Instant>,
     tidy_due: Instant,
+    /// When there is something to do although nothing happened.
+    look_due: Instant,
 }
 
 struct Watched {
@@ -58,6 +60,7 @@ impl Watch {
             next_id: 0,
             ramp_due: None,
             tidy_due: now + TIDY,
+            look_due: now + TIDY,
         }
     }
 
@@ -100,6 +103,8 @@ impl Watch {
             kept @ Some(_) if is_ramping => kept,
             _ => is_ramping.then(|| now + RAMP_STEP),
         };
+        let rests = self.upstreams.values().filter_map(Watched::rest_ends);
+        self.look_due = rests.chain(self.ramp_due).fold(self.tidy_due, Instant::min);
     }
 
     /// Sets the probes of one Upstream.
@@ -243,16 +248,11 @@ impl Watch {
     /// Returns when there is something to do although nothing happened.
     pub(super) fn next_wake(&self) -> Instant {
         let next_probe = self.schedule.next_wake();
-        next_probe.map_or(self.next_look(), |at| at.min(self.next_look()))
+        next_probe.map_or(self.look_due, |at| at.min(self.look_due))
     }
 
     pub(super) fn is_time_to_look(&self, now: Instant) -> bool {
-        now >= self.next_look()
-    }
-
-    fn next_look(&self) -> Instant {
-        let rests = self.upstreams.values().filter_map(Watched::rest_ends);
-        rests.chain(self.ramp_due).fold(self.tidy_due, Instant::min)
+        now >= self.look_due
     }
 }
 
@@ -397,10 +397,7 @@ mod tests {
         assert_eq!(set(&bench, false), Ok(()));
         bench.catch_up();
         assert!(bench.upstream().is_empty());
-        assert_eq!(
-            bench.watch.next_look(),
-            (bench.now + REST).min(bench.watch.tidy_due)
-        );
+        assert_eq!(bench.watch.look_due, (bench.now + REST).min(bench.watch.tidy_due));
         bench.wait(REST - SECOND);
         assert!(bench.eligible().is_empty());
         // What an operator took out stays out.
