@@ -19,6 +19,7 @@ mod mark;
 mod overrides;
 mod problem;
 pub mod reload;
+mod ring;
 mod rows;
 pub(crate) mod schema;
 pub mod secret;
@@ -116,6 +117,7 @@ fn check_and_build(
     let server = check_server(&given.0, &given.1, &mut checker);
     let identities = identity::resolve(&rows.rows, is_complete, &mut checker);
     warn(&rows, &identities, &mut checker);
+    ring::warn(&rows.rows, &identities, &mut checker);
     let mut configuration = None;
     if !checker.has_errors()
         && let Some(server) = server
