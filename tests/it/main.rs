@@ -16,6 +16,7 @@ mod start;
 mod direct;
 mod dns;
 mod forwarding;
+mod path_handling;
 mod router_model;
 mod routing;
 
