@@ -20,6 +20,7 @@ mod overrides;
 mod problem;
 pub mod reload;
 mod review;
+mod ring;
 mod rows;
 pub(crate) mod schema;
 pub mod secret;
@@ -115,6 +116,7 @@ fn check_and_build(
     let server = check_server(&given.0, &given.1, &mut checker);
     let identities = identity::resolve(&rows.rows, is_complete, &mut checker);
     review::review(&rows.rows, &identities, &mut checker);
+    ring::warn(&rows.rows, &identities, &mut checker);
     let mut configuration = None;
     if !checker.has_errors()
         && let Some(server) = server

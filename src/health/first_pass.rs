@@ -14,9 +14,9 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use super::job::Job;
 use super::probe::Prober;
 use super::schedule::MAX_UNDER_WAY;
-use super::watch::Job;
 use crate::clock;
 
 /// How long the start may take for this; whoever has not answered by then stays in until later
@@ -32,7 +32,7 @@ pub(super) async fn run(jobs: Vec<Arc<Job>>) {
     let mut of_upstream: HashMap<usize, VecDeque<Arc<Job>>> = HashMap::new();
     for job in jobs {
         of_upstream
-            .entry(std::ptr::from_ref(job.upstream()).addr())
+            .entry(std::ptr::from_ref(&*job.upstream).addr())
             .or_default()
             .push_back(job);
     }
@@ -63,7 +63,7 @@ struct Shared {
 async fn run_upstream(mut jobs: VecDeque<Arc<Job>>, shared: Arc<Shared>) {
     let limit = jobs
         .front()
-        .map_or(1, |job| job.upstream().health().active.concurrency.max(1));
+        .map_or(1, |job| job.upstream.health().active.concurrency.max(1));
     let mut under_way = JoinSet::new();
     loop {
         while under_way.len() < limit {
@@ -83,7 +83,8 @@ impl Shared {
         let _place = self.places.acquire().await;
         let known = self.probers().pop();
         let mut prober = known.unwrap_or_default();
-        job.run(&mut prober).await;
+        let is_over = tokio::time::sleep(job.order.timeout());
+        job.run(&mut prober, is_over).await;
         self.probers().push(prober);
         job
     }

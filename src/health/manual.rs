@@ -82,3 +82,92 @@ pub(super) fn find_upstream<'a>(snapshot: &'a Snapshot, name_or_id: &str) -> Opt
     };
     snapshot.upstreams.iter().find(is_it).map(|upstream| &**upstream)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::health::Level;
+    use crate::health::testbed::{Bench, FAILURE, passive, upstream};
+    use crate::model::{HealthChecks, PassiveChecks, Thresholds};
+
+    #[test]
+    fn an_operator_takes_a_target_out_and_brings_it_back() {
+        let mut bench = Bench::new(upstream(passive(), &[100, 100, 0]));
+        let set = |bench: &Bench, target: &str, address, is_healthy| {
+            set_manual(
+                &bench.snapshot,
+                &bench.observed,
+                "shop",
+                target,
+                address,
+                is_healthy,
+            )
+        };
+        // In force at once, without the health thread.
+        assert_eq!(set(&bench, "10.0.0.1:80", None, false), Ok(()));
+        assert_eq!(bench.eligible(), [1]);
+        assert_eq!(
+            bench.upstream().endpoints().list[0].state.cause(),
+            Cause::Operator
+        );
+        assert_eq!(set(&bench, "10.0.0.1:80", None, true), Ok(()));
+        assert_eq!(bench.eligible(), [0, 1]);
+        // By id, and by address.
+        let id = uuid::Uuid::from_u128(2).to_string();
+        let ip = std::net::IpAddr::from([10, 0, 0, 2]);
+        assert_eq!(set(&bench, &id, Some((ip, Some(80))), false), Ok(()));
+        assert_eq!(bench.eligible(), [0]);
+        assert_eq!(set(&bench, &id, Some((ip, None)), true), Ok(()));
+        assert_eq!(
+            set(&bench, &id, Some((ip, Some(81))), true),
+            Err(ManualError::NoAddress)
+        );
+        assert_eq!(set(&bench, "10.0.0.9:80", None, true), Err(ManualError::NoTarget));
+        assert_eq!(set(&bench, "10.0.0.3:80", None, true), Err(ManualError::NoTarget));
+        let nobody = set_manual(
+            &bench.snapshot,
+            &bench.observed,
+            "nobody",
+            "10.0.0.1:80",
+            None,
+            true,
+        );
+        assert_eq!(nobody, Err(ManualError::NoUpstream));
+        bench.reload(upstream(HealthChecks::default(), &[100, 100]));
+        assert_eq!(
+            set(&bench, "10.0.0.1:80", None, false),
+            Err(ManualError::ChecksOff)
+        );
+        assert_eq!(bench.eligible(), [0, 1]);
+    }
+
+    #[test]
+    fn counters_begin_anew_after_an_operators_word() {
+        let checks = HealthChecks {
+            passive: PassiveChecks {
+                thresholds: Thresholds {
+                    http_failures: 2,
+                    ..Thresholds::default()
+                },
+                ..PassiveChecks::default()
+            },
+            ..HealthChecks::default()
+        };
+        let mut bench = Bench::new(upstream(checks, &[100]));
+        let level = |bench: &Bench| bench.upstream().endpoints().list[0].state.health().level();
+        bench.report(0, FAILURE);
+        assert_eq!(level(&bench), Level::MostlyHealthy);
+        set_manual(
+            &bench.snapshot,
+            &bench.observed,
+            "shop",
+            "10.0.0.1:80",
+            None,
+            true,
+        )
+        .unwrap();
+        assert_eq!(level(&bench), Level::Healthy);
+        bench.report(0, FAILURE);
+        assert_eq!(level(&bench), Level::MostlyHealthy);
+    }
+}

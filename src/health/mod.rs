@@ -4,8 +4,10 @@
 //! state of an address (`machine`, `state`). When one flips, the health thread (`service`,
 //! `watch`) compiles the Upstream's addresses anew, so that the next request finds the others.
 
+mod announce;
 pub mod dns;
 mod first_pass;
+mod job;
 mod machine;
 mod manual;
 mod names;
@@ -16,6 +18,9 @@ mod report;
 mod schedule;
 mod service;
 mod state;
+#[cfg(test)]
+mod testbed;
+mod under_way;
 mod watch;
 
 pub use machine::{Level, MEMORY, Machine, Report};

@@ -11,9 +11,9 @@ use std::time::Instant;
 use pingora_error::{Error, ErrorSource, ErrorType};
 use rustix::io::Errno;
 
+use super::job::memory;
 use super::machine::Report;
 use super::state::Cause;
-use super::watch::memory;
 use crate::snapshot::{Endpoint, Upstream};
 
 /// Reports the status that a Target answered with.

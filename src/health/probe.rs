@@ -4,7 +4,7 @@
 //! many failures it takes and when to ask again is Kong's to say. An HTTP check is ended by its
 //! validator as soon as the header is there, with the status in the error, so the body of an answer
 //! is never read and a Target that streams for ever costs no more than one that does not. One
-//! deadline spans the whole probe.
+//! deadline spans the whole probe; whoever asks keeps it.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -19,7 +19,6 @@ use pingora_error::{Error, ErrorType};
 use pingora_http::RequestHeader;
 use pingora_load_balancing::Backend;
 use pingora_load_balancing::health_check::{HealthCheck, HttpHealthCheck, TcpHealthCheck};
-use tokio::time::timeout;
 
 use super::machine::Report;
 use super::passive::failure_of;
@@ -111,6 +110,11 @@ impl Order {
             statuses: checks.statuses,
         }
     }
+
+    /// Returns how long a probe may take.
+    pub fn timeout(&self) -> Duration {
+        self.timeout
+    }
 }
 
 /// Host of a Target without its port, as Kong's probes have it.
@@ -166,39 +170,40 @@ pub struct Prober {
 }
 
 impl Prober {
-    /// Carries out one probe. Ends within the order's time, whatever the other side does.
-    pub async fn probe(&mut self, order: &Order, address: SocketAddr) -> Outcome {
+    /// Carries out one probe. It has timed out when `is_over` comes first.
+    pub async fn probe(
+        &mut self,
+        order: &Order,
+        address: SocketAddr,
+        is_over: impl Future<Output = ()>,
+    ) -> Outcome {
         let backend = Backend {
             addr: PeerAddress::Inet(address),
             weight: 1,
             ext: http::Extensions::new(),
         };
-        let check = self.check_for(&order.ask, order.timeout);
-        match timeout(order.timeout, check.check(&backend)).await {
-            Err(_) => Outcome::Counts(Report::Timeout),
-            Ok(Ok(())) => Outcome::Counts(Report::Success),
-            Ok(Err(error)) => outcome_of(&error, &order.statuses),
+        let check = self.check_for(&order.ask);
+        tokio::select! {
+            result = check.check(&backend) => match result {
+                Ok(()) => Outcome::Counts(Report::Success),
+                Err(error) => outcome_of(&error, &order.statuses),
+            },
+            () = is_over => Outcome::Counts(Report::Timeout),
         }
     }
 
-    fn check_for(&mut self, ask: &Ask, limit: Duration) -> &(dyn HealthCheck + Send + Sync) {
+    /// Returns the check, without time-outs of its own: each would be a timer.
+    fn check_for(&mut self, ask: &Ask) -> &(dyn HealthCheck + Send + Sync) {
         match ask {
-            Ask::Tcp => {
-                let check = self.tcp.get_or_insert_with(tcp_check);
-                check.peer_template.options.connection_timeout = Some(limit);
-                &**check
-            }
+            Ask::Tcp => &**self.tcp.get_or_insert_with(tcp_check),
             Ask::Http { request, tls } => {
                 let check = match tls {
                     None => self.http.get_or_insert_with(|| http_check(Some(NO_CERTIFICATES))),
                     Some(_) => self.https.get_or_insert_with(|| http_check(None)),
                 };
                 check.req = (**request).clone();
-                let peer = &mut check.peer_template;
-                peer.options.connection_timeout = Some(limit);
-                peer.options.read_timeout = Some(limit);
-                peer.options.write_timeout = Some(limit);
                 if let Some((sni, verify)) = tls {
+                    let peer = &mut check.peer_template;
                     peer.scheme = Scheme::HTTPS;
                     peer.sni.clone_from(sni);
                     peer.options.verify_cert = *verify;
@@ -219,6 +224,7 @@ fn options(certificates: Option<&str>) -> ConnectorOptions {
 
 fn tcp_check() -> Box<TcpHealthCheck> {
     let mut check = TcpHealthCheck::new();
+    check.peer_template.options.connection_timeout = None;
     let connector = pingora_core::connectors::TransportConnector::new(Some(options(Some(NO_CERTIFICATES))));
     check.set_connector(connector);
     check

@@ -4,16 +4,15 @@
 //! probe, by a client's request or by an operator, it looks at what has changed (`Watch`). It is
 //! woken for that, so a Target is out of rotation within milliseconds of the report that decided.
 
-use std::collections::HashMap;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use pingora_core::server::ShutdownWatch;
 use pingora_core::services::background::BackgroundService;
-use tokio::task::JoinSet;
+use tokio::time::sleep_until;
 
-use super::probe::Prober;
-use super::schedule::ProbeId;
+use super::under_way::UnderWay;
 use super::watch::Watch;
 use super::{Observed, first_pass};
 use crate::clock;
@@ -62,9 +61,9 @@ impl BackgroundService for HealthService {
             return;
         };
         let mut generation = self.published.watch();
-        let mut under_way = JoinSet::new();
-        let mut ids: HashMap<tokio::task::Id, ProbeId> = HashMap::new();
-        let mut probers: Vec<Prober> = Vec::new();
+        let mut under_way = UnderWay::default();
+        let mut next_wake = clock::monotonic();
+        let mut timer = pin!(sleep_until(next_wake.into()));
         loop {
             let now = clock::monotonic();
             watch.catch_up(&self.published.current().upstreams, &self.observed, now);
@@ -72,30 +71,19 @@ impl BackgroundService for HealthService {
             // is no reason to look at everything again.
             loop {
                 let now = clock::monotonic();
+                under_way.end_overdue(now);
                 while let Some((id, job)) = watch.start_next(now) {
-                    let mut prober = probers.pop().unwrap_or_default();
-                    let task = under_way.spawn(async move {
-                        job.run(&mut prober).await;
-                        prober
-                    });
-                    ids.insert(task.id(), id);
+                    under_way.start(id, job, now);
                 }
-                let pause = watch.next_wake().saturating_duration_since(now);
+                let overdue = under_way.next_overdue();
+                let wake = overdue.map_or(watch.next_wake(), |at| at.min(watch.next_wake()));
+                if wake != next_wake {
+                    next_wake = wake;
+                    timer.as_mut().reset(wake.into());
+                }
                 tokio::select! {
-                    Some(done) = under_way.join_next_with_id() => {
-                        let task = match done {
-                            Ok((task, prober)) => {
-                                probers.push(prober);
-                                task
-                            }
-                            // A probe that panicked says nothing about its Target.
-                            Err(error) => error.id(),
-                        };
-                        if let Some(id) = ids.remove(&task) {
-                            watch.done(id, clock::monotonic());
-                        }
-                    }
-                    () = tokio::time::sleep(pause) => {
+                    Some(id) = under_way.next_ended() => watch.done(id, clock::monotonic()),
+                    () = &mut timer => {
                         if watch.is_time_to_look(clock::monotonic()) { break }
                     }
                     () = self.observed.registry.changed() => break,

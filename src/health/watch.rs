@@ -5,23 +5,18 @@
 //! and removes probes and resets nothing. Time is an argument.
 
 use std::collections::{HashMap, HashSet};
-use std::hash::Hasher;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use log::{info, warn};
-use prometheus::{Histogram, IntCounter};
-use siphasher::sip::SipHasher13;
 
-use super::machine::MEMORY;
-use super::probe::{Order, Outcome, Prober};
+use super::announce::{forget_series, tell_changes};
+use super::job::{Job, ProbeMetrics, place_of};
+use super::probe::Order;
 use super::schedule::{GroupId, ProbeId, Schedule};
-use super::state::{Cause, TargetState};
-use super::{Level, Observed};
-use crate::clock;
-use crate::metrics::metrics;
-use crate::model::{HealthChecks, UpstreamKey};
+use super::{Cause, Observed};
+use crate::model::UpstreamKey;
 use crate::snapshot::{Endpoints, Upstream};
 
 /// How often weights are raised during a slow start.
@@ -40,6 +35,8 @@ pub(super) struct Watch {
     next_id: u64,
     ramp_due: Option<Instant>,
     tidy_due: Instant,
+    /// When there is something to do although nothing happened.
+    look_due: Instant,
 }
 
 struct Watched {
@@ -54,48 +51,6 @@ struct Watched {
     flips: u64,
 }
 
-/// A probe to carry out.
-pub(super) struct Job {
-    order: Arc<Order>,
-    address: SocketAddr,
-    upstream: Arc<Upstream>,
-    state: Arc<TargetState>,
-    metrics: Arc<ProbeMetrics>,
-}
-
-/// Children of the metrics for one Upstream.
-struct ProbeMetrics {
-    outcomes: [IntCounter; Outcome::LABELS.len()],
-    duration: Histogram,
-}
-
-impl Job {
-    /// Probes the address, counts the outcome and reports it.
-    pub(super) async fn run(&self, prober: &mut Prober) {
-        let started = clock::monotonic();
-        let outcome = prober.probe(&self.order, self.address).await;
-        let now = clock::monotonic();
-        self.metrics.outcomes[outcome.position()].inc();
-        self.metrics.duration.observe((now - started).as_secs_f64());
-        if let Outcome::Counts(report) = outcome {
-            let checks = self.upstream.health();
-            let (thresholds, memory) = (&checks.active.thresholds, memory(checks));
-            let state = self.upstream.state();
-            state.report(&self.state, Cause::Probe(report), thresholds, memory, now);
-        }
-    }
-
-    /// Returns the Upstream.
-    pub(super) fn upstream(&self) -> &Upstream {
-        &self.upstream
-    }
-
-    /// Says whether failures speak against the address and have not decided yet.
-    pub(super) fn is_undecided(&self) -> bool {
-        self.state.health().level() == Level::MostlyHealthy
-    }
-}
-
 impl Watch {
     pub(super) fn new(now: Instant) -> Self {
         Self {
@@ -105,6 +60,7 @@ impl Watch {
             next_id: 0,
             ramp_due: None,
             tidy_due: now + TIDY,
+            look_due: now + TIDY,
         }
     }
 
@@ -147,6 +103,8 @@ impl Watch {
             kept @ Some(_) if is_ramping => kept,
             _ => is_ramping.then(|| now + RAMP_STEP),
         };
+        let rests = self.upstreams.values().filter_map(Watched::rest_ends);
+        self.look_due = rests.chain(self.ramp_due).fold(self.tidy_due, Instant::min);
     }
 
     /// Sets the probes of one Upstream.
@@ -290,16 +248,11 @@ impl Watch {
     /// Returns when there is something to do although nothing happened.
     pub(super) fn next_wake(&self) -> Instant {
         let next_probe = self.schedule.next_wake();
-        next_probe.map_or(self.next_look(), |at| at.min(self.next_look()))
+        next_probe.map_or(self.look_due, |at| at.min(self.look_due))
     }
 
     pub(super) fn is_time_to_look(&self, now: Instant) -> bool {
-        now >= self.next_look()
-    }
-
-    fn next_look(&self) -> Instant {
-        let rests = self.upstreams.values().filter_map(Watched::rest_ends);
-        rests.chain(self.ramp_due).fold(self.tidy_due, Instant::min)
+        now >= self.look_due
     }
 }
 
@@ -313,240 +266,12 @@ impl Watched {
     }
 }
 
-impl ProbeMetrics {
-    fn new(upstream: &str) -> Self {
-        Self {
-            outcomes: Outcome::LABELS
-                .map(|outcome| metrics().health_probes.with_label_values(&[upstream, outcome])),
-            duration: metrics().health_probe_duration.with_label_values(&[upstream]),
-        }
-    }
-}
-
-/// Logs and counts what has flipped since the last time.
-fn tell_changes(upstream: &Upstream) {
-    for endpoint in &upstream.endpoints().list {
-        let Some(is_healthy) = endpoint.state.untold_change() else {
-            continue;
-        };
-        let (name, label, address) = (upstream.label(), &endpoint.label, endpoint.address);
-        let why = endpoint.state.cause().words();
-        let to = match is_healthy {
-            true => {
-                info!("upstream {name}: target {label} ({address}) is healthy: {why}");
-                "healthy"
-            }
-            false => {
-                warn!("upstream {name}: target {label} ({address}) is out: {why}");
-                "unhealthy"
-            }
-        };
-        metrics()
-            .target_health_changes
-            .with_label_values(&[name, label, to])
-            .inc();
-    }
-}
-
-/// Takes the series of an Upstream that is no longer checked out of the registry.
-fn forget_series(upstream: &Upstream) {
-    let name = upstream.label();
-    for outcome in Outcome::LABELS {
-        let _ = metrics().health_probes.remove_label_values(&[name, outcome]);
-    }
-    let _ = metrics().health_probe_duration.remove_label_values(&[name]);
-    for target in upstream.targets() {
-        for to in ["healthy", "unhealthy"] {
-            let labels = [name, &target.label(), to];
-            let _ = metrics().target_health_changes.remove_label_values(&labels);
-        }
-    }
-}
-
-/// Returns how long failures are remembered: [`MEMORY`], and at least as long as the probes take that
-/// a threshold waits for.
-pub(super) fn memory(checks: &HealthChecks) -> Duration {
-    let probes = u32::from(checks.active.thresholds.most_failures()) + 1;
-    let round = checks
-        .active
-        .healthy_interval
-        .map_or(Duration::ZERO, |interval| interval + checks.active.timeout);
-    MEMORY.max(round * probes)
-}
-
-/// Returns the place of an address's probe in its interval, as a fraction of 2^64: the same after
-/// each reload and restart, and as good as random between addresses.
-pub(super) fn place_of(upstream: &str, address: SocketAddr) -> u64 {
-    let mut hasher = SipHasher13::new();
-    hasher.write(upstream.as_bytes());
-    hasher.write(address.to_string().as_bytes());
-    hasher.finish()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::health::{Health, Level, ManualError, Report, UpstreamHealth, set_manual};
-    use crate::model::{
-        self, ActiveChecks, Algorithm, Configuration, PassiveChecks, Target, TargetHost, Threshold,
-        Thresholds, Weight,
-    };
-    use crate::snapshot::{Builder, Snapshot};
-
-    const SECOND: Duration = Duration::from_secs(1);
-
-    /// The health thread of one Upstream `shop`, under a manual clock and without sockets.
-    struct Bench {
-        snapshot: Snapshot,
-        observed: Observed,
-        watch: Watch,
-        now: Instant,
-    }
-
-    fn upstream(checks: HealthChecks, weights: &[u16]) -> model::Upstream {
-        let targets = weights.iter().zip(1..).map(|(weight, number)| Target {
-            id: uuid::Uuid::from_u128(number),
-            host: TargetHost::parse(&format!("10.0.0.{number}")),
-            port: 80,
-            weight: Weight::new(*weight),
-        });
-        model::Upstream {
-            id: uuid::Uuid::from_u128(1000),
-            name: "shop".to_owned(),
-            algorithm: Algorithm::RoundRobin,
-            host_header: None,
-            health: checks,
-            slow_start: None,
-            targets: targets.collect(),
-        }
-    }
-
-    fn passive() -> HealthChecks {
-        let thresholds = Thresholds {
-            http_failures: 1,
-            ..Thresholds::default()
-        };
-        HealthChecks {
-            passive: PassiveChecks {
-                thresholds,
-                ..PassiveChecks::default()
-            },
-            ..HealthChecks::default()
-        }
-    }
-
-    fn active(healthy: u64, unhealthy: u64) -> HealthChecks {
-        HealthChecks {
-            active: ActiveChecks {
-                healthy_interval: Some(SECOND * healthy as u32),
-                unhealthy_interval: Some(SECOND * unhealthy as u32),
-                thresholds: Thresholds {
-                    successes: 1,
-                    tcp_failures: 1,
-                    ..Thresholds::default()
-                },
-                ..ActiveChecks::default()
-            },
-            ..passive()
-        }
-    }
-
-    impl Bench {
-        fn new(upstream: model::Upstream) -> Self {
-            let observed = Observed::default();
-            let mut bench = Self {
-                snapshot: build(None, upstream, &observed),
-                observed,
-                watch: Watch::new(clock::monotonic()),
-                now: clock::monotonic(),
-            };
-            bench.catch_up();
-            bench
-        }
-
-        fn reload(&mut self, upstream: model::Upstream) {
-            self.snapshot = build(Some(&self.snapshot), upstream, &self.observed);
-            self.catch_up();
-        }
-
-        fn catch_up(&mut self) {
-            self.watch
-                .catch_up(&self.snapshot.upstreams, &self.observed, self.now);
-        }
-
-        fn wait(&mut self, time: Duration) {
-            self.now += time;
-            self.catch_up();
-        }
-
-        fn upstream(&self) -> &Upstream {
-            &self.snapshot.upstreams[0]
-        }
-
-        /// Reports one answer of a Target, counted from 0.
-        fn report(&mut self, target: usize, cause: Cause) {
-            let upstream = self.upstream();
-            let endpoint = &upstream.endpoints().list[target];
-            let thresholds = match cause {
-                Cause::Probe(_) => &upstream.health().active.thresholds,
-                _ => &upstream.health().passive.thresholds,
-            };
-            upstream
-                .state()
-                .report(&endpoint.state, cause, thresholds, MEMORY, self.now);
-            self.catch_up();
-        }
-
-        fn eligible(&self) -> Vec<usize> {
-            let endpoints = self.upstream().endpoints();
-            endpoints
-                .eligible
-                .iter()
-                .map(|candidate| candidate.index)
-                .collect()
-        }
-
-        /// Insists on so many probes of each Target in the next 100 seconds: one more or less, because
-        /// starts that come too close together are moved apart.
-        #[track_caller]
-        fn check_probes(&mut self, expected: &[u32]) {
-            let mut counts = vec![0_u32; expected.len()];
-            for _ in 0..10_000 {
-                self.now += SECOND / 100;
-                while let Some((id, job)) = self.watch.start_next(self.now) {
-                    let SocketAddr::V4(address) = job.address else {
-                        panic!()
-                    };
-                    counts[usize::from(address.ip().octets()[3]) - 1] += 1;
-                    self.watch.done(id, self.now);
-                }
-            }
-            for (count, expected) in counts.iter().zip(expected) {
-                let is_right = match expected {
-                    0 => *count == 0,
-                    expected => count.abs_diff(*expected) <= 1,
-                };
-                assert!(is_right, "{counts:?}");
-            }
-        }
-    }
-
-    fn build(previous: Option<&Snapshot>, upstream: model::Upstream, observed: &Observed) -> Snapshot {
-        let source = Configuration {
-            upstreams: vec![upstream],
-            ..Configuration::default()
-        };
-        let builder = Builder {
-            previous,
-            secret: None,
-            access_log: None,
-            observed,
-            now: clock::now(),
-        };
-        builder.build(source, 1)
-    }
-
-    const FAILURE: Cause = Cause::Request(Report::HttpFailure);
+    use crate::health::testbed::{Bench, FAILURE, SECOND, active, build, passive, upstream};
+    use crate::health::{Health, Report, UpstreamHealth, set_manual};
+    use crate::model::{self, HealthChecks, Threshold};
 
     #[test]
     fn a_flip_takes_an_address_out_and_probes_it_at_the_other_interval() {
@@ -672,10 +397,7 @@ mod tests {
         assert_eq!(set(&bench, false), Ok(()));
         bench.catch_up();
         assert!(bench.upstream().is_empty());
-        assert_eq!(
-            bench.watch.next_look(),
-            (bench.now + REST).min(bench.watch.tidy_due)
-        );
+        assert_eq!(bench.watch.look_due, (bench.now + REST).min(bench.watch.tidy_due));
         bench.wait(REST - SECOND);
         assert!(bench.eligible().is_empty());
         // What an operator took out stays out.
@@ -691,103 +413,5 @@ mod tests {
         assert!(bench.eligible().is_empty());
         bench.report(0, Cause::Probe(Report::Success));
         assert_eq!(bench.eligible(), [0]);
-    }
-
-    #[test]
-    fn an_operator_takes_a_target_out_and_brings_it_back() {
-        let mut bench = Bench::new(upstream(passive(), &[100, 100, 0]));
-        let set = |bench: &Bench, target: &str, address, is_healthy| {
-            set_manual(
-                &bench.snapshot,
-                &bench.observed,
-                "shop",
-                target,
-                address,
-                is_healthy,
-            )
-        };
-        // In force at once, without the health thread.
-        assert_eq!(set(&bench, "10.0.0.1:80", None, false), Ok(()));
-        assert_eq!(bench.eligible(), [1]);
-        assert_eq!(
-            bench.upstream().endpoints().list[0].state.cause(),
-            Cause::Operator
-        );
-        assert_eq!(set(&bench, "10.0.0.1:80", None, true), Ok(()));
-        assert_eq!(bench.eligible(), [0, 1]);
-        // By id, and by address.
-        let id = uuid::Uuid::from_u128(2).to_string();
-        let ip = std::net::IpAddr::from([10, 0, 0, 2]);
-        assert_eq!(set(&bench, &id, Some((ip, Some(80))), false), Ok(()));
-        assert_eq!(bench.eligible(), [0]);
-        assert_eq!(set(&bench, &id, Some((ip, None)), true), Ok(()));
-        assert_eq!(
-            set(&bench, &id, Some((ip, Some(81))), true),
-            Err(ManualError::NoAddress)
-        );
-        assert_eq!(set(&bench, "10.0.0.9:80", None, true), Err(ManualError::NoTarget));
-        assert_eq!(set(&bench, "10.0.0.3:80", None, true), Err(ManualError::NoTarget));
-        let nobody = set_manual(
-            &bench.snapshot,
-            &bench.observed,
-            "nobody",
-            "10.0.0.1:80",
-            None,
-            true,
-        );
-        assert_eq!(nobody, Err(ManualError::NoUpstream));
-        bench.reload(upstream(HealthChecks::default(), &[100, 100]));
-        assert_eq!(
-            set(&bench, "10.0.0.1:80", None, false),
-            Err(ManualError::ChecksOff)
-        );
-        assert_eq!(bench.eligible(), [0, 1]);
-    }
-
-    #[test]
-    fn counters_begin_anew_after_an_operators_word() {
-        let checks = HealthChecks {
-            passive: PassiveChecks {
-                thresholds: Thresholds {
-                    http_failures: 2,
-                    ..Thresholds::default()
-                },
-                ..PassiveChecks::default()
-            },
-            ..HealthChecks::default()
-        };
-        let mut bench = Bench::new(upstream(checks, &[100]));
-        let level = |bench: &Bench| bench.upstream().endpoints().list[0].state.health().level();
-        bench.report(0, FAILURE);
-        assert_eq!(level(&bench), Level::MostlyHealthy);
-        set_manual(
-            &bench.snapshot,
-            &bench.observed,
-            "shop",
-            "10.0.0.1:80",
-            None,
-            true,
-        )
-        .unwrap();
-        assert_eq!(level(&bench), Level::Healthy);
-        bench.report(0, FAILURE);
-        assert_eq!(level(&bench), Level::MostlyHealthy);
-    }
-
-    #[test]
-    fn failures_of_rare_probes_are_remembered_from_one_to_the_next() {
-        let rare = HealthChecks {
-            active: ActiveChecks {
-                healthy_interval: Some(SECOND * 3600),
-                thresholds: Thresholds {
-                    tcp_failures: 3,
-                    ..Thresholds::default()
-                },
-                ..ActiveChecks::default()
-            },
-            ..HealthChecks::default()
-        };
-        assert!(memory(&rare) > SECOND * 3600 * 3);
-        assert_eq!(memory(&passive()), MEMORY);
     }
 }

@@ -13,7 +13,7 @@ const QUICK: &str = "{type: http, http_path: /health, timeout: 0.5, \
     healthy: {interval: 0.1, successes: 1}, unhealthy: {interval: 0.1, tcp_failures: 1, http_failures: 1, timeouts: 1}}";
 
 /// A Service on an Upstream with these checks.
-fn checked(service: &str, upstream: &str, origins: &[&Origin]) -> String {
+pub fn checked(service: &str, upstream: &str, origins: &[&Origin]) -> String {
     let equal: Vec<_> = origins.iter().map(|origin| (*origin, 100)).collect();
     format!(
         "services:\n- {{name: shop, host: shop, {service}, routes: [{{name: all, paths: [/]}}]}}\n\
@@ -23,15 +23,15 @@ fn checked(service: &str, upstream: &str, origins: &[&Origin]) -> String {
     )
 }
 
-fn active(checks: &str) -> String {
+pub fn active(checks: &str) -> String {
     format!("healthchecks: {{active: {checks}}}")
 }
 
-fn passive(unhealthy: &str) -> String {
+pub fn passive(unhealthy: &str) -> String {
     format!("healthchecks: {{passive: {{unhealthy: {unhealthy}}}}}")
 }
 
-fn wait_for_health(gateway: &Gateway, origin: &Origin, state: &str) {
+pub fn wait_for_health(gateway: &Gateway, origin: &Origin, state: &str) {
     let target = origin.address().to_string();
     gateway.wait_for_metric(
         "serin_target_health",
@@ -40,7 +40,7 @@ fn wait_for_health(gateway: &Gateway, origin: &Origin, state: &str) {
     );
 }
 
-fn assert_health(gateway: &Gateway, origin: &Origin, state: &str) {
+pub fn assert_health(gateway: &Gateway, origin: &Origin, state: &str) {
     let target = origin.address().to_string();
     let labels = [("target", &*target), ("state", state)];
     assert_eq!(

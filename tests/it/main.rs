@@ -16,6 +16,7 @@ mod start;
 mod direct;
 mod dns;
 mod forwarding;
+mod path_handling;
 mod router_model;
 mod routing;
 
@@ -27,6 +28,7 @@ mod visitors;
 mod algorithms;
 mod hashing;
 mod health;
+mod health_https;
 mod retries;
 mod weighted;
 

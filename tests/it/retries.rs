@@ -72,6 +72,38 @@ fn a_post_that_reached_an_origin_is_answered_502_and_not_repeated() {
     assert_eq!(bad.count() + other.count(), 1);
 }
 
+/// Both origins hold four orders when one of them dies.
+#[test]
+fn posts_in_flight_at_a_kill_fail_and_no_origin_sees_one_twice() {
+    let (mut dies, stays) = (Origin::start("dies"), Origin::start("stays"));
+    dies.hold();
+    stays.hold();
+    let gateway = Gateway::start(&service("retries: 5", &[&dies, &stays]));
+    let order = |number: usize| Request::post("/", "an order").header("X-Order", &number.to_string());
+    let mut clients: Vec<_> = (0..8).map(|_| gateway.client()).collect();
+    for (number, client) in clients.iter_mut().enumerate() {
+        client.send(order(number).to_bytes());
+    }
+    dies.wait_for(4);
+    stays.wait_for(4);
+    dies.refuse();
+    stays.answer_name();
+    let mut statuses: Vec<_> = clients.iter_mut().map(|client| client.receive().status).collect();
+    statuses.sort_unstable();
+    assert_eq!(statuses, [200, 200, 200, 200, 502, 502, 502, 502]);
+    // Those that follow meet a refused connection, so that nothing of them has gone anywhere.
+    for number in 8..12 {
+        assert_eq!(gateway.exchange(&order(number)).text(), "stays");
+    }
+    let received = [dies.received(), stays.received()].concat();
+    let mut orders: Vec<usize> = received
+        .iter()
+        .map(|one| one.header("X-Order").unwrap().parse().unwrap())
+        .collect();
+    orders.sort_unstable();
+    assert_eq!(orders, (0..12).collect::<Vec<_>>());
+}
+
 #[test]
 fn a_target_that_takes_too_long_is_left_for_another_by_get_and_reported_504_for_post() {
     let (slow, quick) = (Origin::start("slow"), Origin::start("quick"));

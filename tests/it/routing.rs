@@ -160,6 +160,50 @@ fn the_more_specific_route_wins_whatever_the_order() {
     }
 }
 
+/// In the file the younger ones come first, and one that does not say comes before one that does.
+#[test]
+fn of_equal_routes_the_older_wins_and_then_the_first_in_the_file() {
+    let origin = Origin::start("a");
+    let gateway = routes(
+        &origin,
+        &[
+            "{name: timeless, paths: [/a]}",
+            "{name: young, paths: [/a, /b], created_at: 1700000020}",
+            "{name: old, paths: [/a, /b], created_at: 1700000010}",
+            "{name: first, paths: [/c]}",
+            "{name: second, paths: [/c]}",
+            "{name: specific, paths: [/b/long], created_at: 1700000030}",
+        ],
+    );
+    let mut client = gateway.client();
+    for (path, route) in [
+        ("/a", "old"),
+        ("/b", "old"),
+        ("/c", "first"),
+        ("/b/long", "specific"),
+    ] {
+        assert_eq!(found(&mut client, Request::get(path)), route, "{path}");
+    }
+}
+
+/// Which name a handshake asks for decides by TLS only.
+#[test]
+fn in_the_clear_a_server_name_excludes_nothing() {
+    let origin = Origin::start("a");
+    let gateway = routes(
+        &origin,
+        &[
+            "{name: both, paths: [/both], snis: [elsewhere.example], protocols: [http, https]}",
+            "{name: tls, paths: [/tls], snis: [elsewhere.example], protocols: [https]}",
+            "{name: path, paths: [/both]}",
+        ],
+    );
+    let mut client = gateway.client();
+    // It counts as a kind of attribute all the same, so it goes before the Route of a path alone.
+    assert_eq!(found(&mut client, Request::get("/both")), "both");
+    assert_eq!(client.get("/tls").status, 426);
+}
+
 #[test]
 fn an_absolute_request_is_served_if_its_host_field_agrees() {
     let origin = Origin::start("a");
@@ -303,6 +347,8 @@ fn the_routes_of_a_disabled_service_leave_the_table() {
     assert_eq!(gateway.get("/").status, 404);
     gateway.apply(&config(true));
     assert_eq!(gateway.get("/").status, 200);
+    gateway.apply(&config(false));
+    assert_eq!(gateway.get("/").status, 404);
 }
 
 #[test]

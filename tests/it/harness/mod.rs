@@ -10,6 +10,8 @@ mod dns;
 mod gateway;
 mod message;
 mod origin;
+mod tls;
+mod wire;
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -19,6 +21,7 @@ pub use config::{DEBUG, canary, shop, targets};
 pub use dns::{Answer as DnsAnswer, NameServer};
 pub use gateway::{Command, Gateway, complete, replace};
 pub use origin::{Origin, Received, Reply};
+pub use tls::Authority;
 
 /// How long anything may take before it counts as hanging. Far beyond what a loaded machine needs,
 /// so that a test never fails for being slow.

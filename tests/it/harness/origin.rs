@@ -5,12 +5,13 @@ use std::io::{self, BufReader, Read, Write};
 use std::net::{IpAddr, Ipv6Addr, Shutdown, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
 
-use socket2::{Domain, SockRef, Socket, Type};
+use rustls::{ServerConfig, ServerConnection};
+use socket2::{Domain, Socket, Type};
 
-use super::Watched;
 use super::message::{Head, Headers, read_request_body};
+use super::wire::Wire;
+use super::{Authority, Watched};
 
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 1024;
@@ -21,6 +22,8 @@ pub struct Origin {
     name: String,
     address: SocketAddr,
     shared: Arc<Watched<State>>,
+    /// What it speaks TLS with, if it does.
+    tls: Option<Arc<ServerConfig>>,
     /// Bound and not listening, so that the port stays ours while connections to it are refused.
     _reservation: Socket,
     listening: Option<Listening>,
@@ -37,6 +40,8 @@ struct Listening {
 struct State {
     behaviour: Behaviour,
     received: Vec<Received>,
+    /// The names that clients asked for in TLS handshakes, failed ones included.
+    server_names: Vec<Option<String>>,
     open: HashMap<u64, TcpStream>,
     accepted: u64,
     /// Parts of a streamed answer that nobody has sent yet; `None` is its end.
@@ -89,7 +94,7 @@ impl Reply {
         self
     }
 
-    fn write(&self, stream: &mut TcpStream) -> io::Result<()> {
+    fn write(&self, stream: &mut Wire) -> io::Result<()> {
         let mut bytes = format!("HTTP/1.1 {} Reason\r\n", self.status).into_bytes();
         for (name, value) in &self.headers {
             bytes.extend(format!("{name}: {value}\r\n").bytes());
@@ -157,6 +162,14 @@ impl Origin {
         origin
     }
 
+    /// Starts an origin that speaks TLS, with a certificate for these names and addresses.
+    pub fn start_tls(name: &str, authority: &Authority, names: &[&str]) -> Self {
+        let mut origin = Self::refusing(name);
+        origin.tls = Some(authority.server(names));
+        origin.accept();
+        origin
+    }
+
     /// Makes an origin that refuses connections.
     pub fn refusing(name: &str) -> Self {
         Self::refusing_at(name, [127, 0, 0, 1])
@@ -176,6 +189,7 @@ impl Origin {
             name: name.to_owned(),
             address,
             shared: Arc::new(Watched::new(State::default())),
+            tls: None,
             _reservation: reservation,
             listening: None,
             queue: None,
@@ -278,7 +292,8 @@ impl Origin {
         socket.listen(BACKLOG).unwrap();
         let thread = std::thread::spawn({
             let (socket, shared, name) = (socket.clone(), self.shared.clone(), self.name.clone());
-            move || accept_connections(&socket, &shared, &name)
+            let tls = self.tls.clone();
+            move || accept_connections(&socket, &shared, tls.as_ref(), &name)
         });
         self.listening = Some(Listening { socket, thread });
     }
@@ -298,6 +313,11 @@ impl Origin {
     /// Returns the number of requests so far.
     pub fn count(&self) -> usize {
         self.shared.lock().received.len()
+    }
+
+    /// Returns the name that each client asked for in its TLS handshake, failed ones included.
+    pub fn server_names(&self) -> Vec<Option<String>> {
+        self.shared.lock().server_names.clone()
     }
 
     /// Returns the number of connections accepted so far.
@@ -345,7 +365,12 @@ fn bind(address: SocketAddr) -> io::Result<Socket> {
     Ok(socket)
 }
 
-fn accept_connections(socket: &Socket, shared: &Arc<Watched<State>>, name: &str) {
+fn accept_connections(
+    socket: &Socket,
+    shared: &Arc<Watched<State>>,
+    tls: Option<&Arc<ServerConfig>>,
+    name: &str,
+) {
     // Ends when the socket is shut down.
     while let Ok((socket, _)) = socket.accept() {
         let stream = TcpStream::from(socket);
@@ -355,17 +380,21 @@ fn accept_connections(socket: &Socket, shared: &Arc<Watched<State>>, name: &str)
             state.accepted
         });
         let (shared, name) = (shared.clone(), name.to_owned());
+        let tls = tls.map(|config| ServerConnection::new(config.clone()).unwrap());
         std::thread::spawn(move || {
             // However it ends, the gateway sees it and the test what the gateway makes of it.
-            let _ = serve_connection(stream, &shared, &name);
+            let _ = Wire::new(stream, tls).and_then(|wire| serve_connection(wire, &shared, &name));
             shared.change(|state| state.open.remove(&number));
         });
     }
 }
 
-fn serve_connection(mut stream: TcpStream, shared: &Watched<State>, name: &str) -> io::Result<()> {
-    stream.set_nodelay(true)?;
-    let mut reader = BufReader::new(stream.try_clone()?);
+fn serve_connection(mut stream: Wire, shared: &Watched<State>, name: &str) -> io::Result<()> {
+    if let Some((server_name, result)) = stream.shake_hands() {
+        shared.change(|state| state.server_names.push(server_name));
+        result?;
+    }
+    let mut reader = BufReader::new(stream.clone());
     let mut is_reused = false;
     while let Some(head) = Head::read(&mut reader)? {
         let mut words = head.start.split(' ');
@@ -384,22 +413,22 @@ fn serve_connection(mut stream: TcpStream, shared: &Watched<State>, name: &str) 
             ref behaviour => Some(behaviour.clone()),
         });
         match behaviour {
-            Behaviour::CloseReused if is_reused => return stream.shutdown(Shutdown::Both),
+            Behaviour::CloseReused if is_reused => return stream.close(),
             Behaviour::AnswerName | Behaviour::CloseReused => {
                 Reply::status(200).body(name).write(&mut stream)?
             }
             Behaviour::Answer(reply) => reply.write(&mut stream)?,
             Behaviour::Hold => return Ok(()),
-            Behaviour::ResetBeforeHeader => return reset(&stream),
+            Behaviour::ResetBeforeHeader => return stream.reset(),
             Behaviour::ResetAfterHeader => {
                 stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\npart")?;
-                return reset(&stream);
+                return stream.reset();
             }
             Behaviour::Stream => stream_parts(&mut stream, shared)?,
             Behaviour::Upgrade => return echo(stream, reader),
             Behaviour::Bytes(bytes) => {
                 stream.write_all(&bytes)?;
-                return stream.shutdown(Shutdown::Both);
+                return stream.close();
             }
         }
         is_reused = true;
@@ -407,7 +436,7 @@ fn serve_connection(mut stream: TcpStream, shared: &Watched<State>, name: &str) 
     Ok(())
 }
 
-fn stream_parts(stream: &mut TcpStream, shared: &Watched<State>) -> io::Result<()> {
+fn stream_parts(stream: &mut Wire, shared: &Watched<State>) -> io::Result<()> {
     stream.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")?;
     loop {
         let part = shared.wait_for_ever(|state| match state.is_over {
@@ -424,7 +453,7 @@ fn stream_parts(stream: &mut TcpStream, shared: &Watched<State>) -> io::Result<(
     }
 }
 
-fn echo(mut stream: TcpStream, mut reader: BufReader<TcpStream>) -> io::Result<()> {
+fn echo(mut stream: Wire, mut reader: BufReader<Wire>) -> io::Result<()> {
     stream.write_all(
         b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
     )?;
@@ -432,13 +461,8 @@ fn echo(mut stream: TcpStream, mut reader: BufReader<TcpStream>) -> io::Result<(
     loop {
         match reader.read(&mut bytes)? {
             0 => return Ok(()),
-            _ if bytes.starts_with(b"reset") => return reset(&stream),
+            _ if bytes.starts_with(b"reset") => return stream.reset(),
             count => stream.write_all(&bytes[..count])?,
         }
     }
-}
-
-/// Closes with RST: what a process that died and came back answers with.
-fn reset(stream: &TcpStream) -> io::Result<()> {
-    SockRef::from(stream).set_linger(Some(Duration::ZERO))
 }
