@@ -398,6 +398,42 @@ routes:
         );
     }
 
+    #[test]
+    fn a_credential_is_in_no_message_either() {
+        for written in [
+            "keyauth_credentials: [{key: hunter2, bogus: 1}]",
+            "keyauth_credentials: [{key: [hunter2]}]",
+            "keyauth_credentials: [{kye: hunter2}]",
+            "keyauth_credentials: [{key: hunter2}, {key: hunter2}]",
+            "keyauth_credentials: [hunter2]",
+            "keyauth_credentials: hunter2",
+            "keyauth_credentials: [{key: \"${S}\", ttl: x}]",
+            "basicauth_credentials: [{username: a, password: hunter2, tags: 5}]",
+            "basicauth_credentials: [{username: a, pass: hunter2}]",
+            "jwt_secrets: [{secret: hunter2}]",
+            "jwt_secrets: [{key: k, secret: {hunter2: hunter2}}]",
+            "jwt_secrets: [{key: k, secret: hunter2, algorithm: RS256, rsa_public_key: x}]",
+        ] {
+            for text in [
+                format!("{written}\n"),
+                format!("consumers:\n- username: a\n  {written}\n"),
+            ] {
+                let overrides = Overrides {
+                    set: vec![],
+                    environment: [("S".to_owned(), "hunter2".to_owned())].into(),
+                };
+                let text = format!("_format_version: \"3.0\"\n_transform: false\n{text}");
+                let report = load_with(&text, &overrides).unwrap_err();
+                assert!(
+                    !format!("{report}{}", report.to_json()).contains("hunter2"),
+                    "{report}"
+                );
+            }
+        }
+        let text = "_format_version: \"3.0\"\nconsumers: [{username: a, keyauth_credentials: [{key: hunter2}], jwt_secrets: [{key: k, secret: hunter2}]}]";
+        assert!(!format!("{:?}", check(text)).contains("hunter2"));
+    }
+
     /// Takes minutes if any step is quadratic; without one, well under a second when optimised.
     #[test]
     fn ten_thousand_services_and_routes_load() {
@@ -412,6 +448,24 @@ routes:
             ));
         }
         assert_eq!(check(&text).routes.len(), 10_000);
+    }
+
+    /// The same for Consumers, half of their credentials apart.
+    #[test]
+    fn a_hundred_thousand_consumers_load() {
+        let mut text =
+            String::from("_format_version: \"3.0\"\nconsumer_groups: [{name: gold}]\nconsumers:\n");
+        for n in 0..100_000 {
+            text.push_str(&format!(
+                "- {{username: u{n}, groups: [gold], acls: [{{group: g}}]}}\n"
+            ));
+        }
+        text.push_str("keyauth_credentials:\n");
+        for n in 0..100_000 {
+            text.push_str(&format!("- {{consumer: u{n}, key: k{n}}}\n"));
+        }
+        let consumers = check(&text).consumers;
+        assert_eq!((consumers.len(), consumers[99_999].keys.len()), (100_000, 1));
     }
 
     fn never_panics(text: &str) {

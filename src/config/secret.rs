@@ -122,6 +122,21 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_canary_needs_a_secret_for_its_cookie_only() {
+        for (hash, expected) in [
+            ("cookie, cookie: v", true),
+            ("consumer, cookie: v", true),
+            ("ip", false),
+        ] {
+            let text = format!(
+                "_format_version: \"3.0\"\nplugins: [{{name: canary, config: {{upstream_host: h, percentage: 1, hash: {hash}}}}}]"
+            );
+            let loaded = crate::config::load_text("f.yaml", &text, &crate::config::Overrides::default());
+            assert_eq!(is_needed(&loaded.unwrap().configuration), expected, "{hash}");
+        }
+    }
+
+    #[test]
     fn a_secret_is_made_once_for_its_owner_only() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("serin.secret");

@@ -266,7 +266,7 @@ impl<'s> Checker<'s> {
     fn shape(&mut self, shape: Shape, at: At<'_>) -> Option<Checked> {
         let Value::Object(map) = at.value else {
             // A text in place of a credential is likely to be the secret.
-            let secret = shape.secret();
+            let secret = shape.secret().filter(|_| shape.has_remarks);
             let hint = match (at.value, shape.key) {
                 (Value::String(text), Some(key)) if secret.is_none() => format!("write {key}: {text}"),
                 _ => "a mapping of names to values".to_owned(),
@@ -390,8 +390,8 @@ impl<'s> Checker<'s> {
         let known = shape.known();
         let candidate = nearest(key, known.iter().copied());
         let hint = match candidate {
-            _ if KONG_ONLY.contains(&key) => format!("'{key}' are Kong's, but Serin does not have them yet"),
             Some(candidate) => format!("did you mean '{candidate}'?"),
+            _ if KONG_ONLY.contains(&key) => format!("'{key}' are Kong's, but Serin does not have them yet"),
             None => format!("known fields: {}", known.join(", ")),
         };
         // What was meant for a secret is one, whatever it is called.

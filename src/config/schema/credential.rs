@@ -189,3 +189,37 @@ fn check_jwt(scope: &mut Scope<'_, '_>) {
         scope.error("rsa_public_key", "invalid key", Some(hint));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::config::{Overrides, load_text};
+
+    const RSA: &str = "-----BEGIN PUBLIC KEY-----\nMIIBIjANBgkqhkiG9w0BAQEFAAOCAQ8AMIIBCgKCAQEAqHSz3Neu8oxctEH/sSef\nq4dcAGx1L0WJ523ujTqJI4N8CTVy0irelkEatLarASnHW+4JJDFeC41CN1wC3+K4\nQ6/by75lODTSB9yjW+2R3B0SxG7njtyWETP1t+zc/N6G5TkcwBWnby907dA5WKwy\n6OIKwlAKuYNwG/tvHVUaV3UwdSdSKDYFNTQAK8g//fEDyUXLacjo2cuKXQL01p6I\nf31lvTmckboqAA9xOvmxHr119kb61hBeSdqxwpt5doLe/akhu8wmCX7MAYy5YKHW\nKnGsyOwAHqROBHC+/p3KF+yGHnEg6gVx8u3THhE3khUAkuOkoRcDZv4JSD14+PYE\n0QIDAQAB\n-----END PUBLIC KEY-----";
+    const EC: &str = "-----BEGIN PUBLIC KEY-----\nMFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE5+63zIqqlYPdPfYNqTJuJZsHqevE\nXDUNQpAluGs6ZJowY9HgVEHcdJ8S7L/Xc6jtKpo42mvveL+oe8zL410kGQ==\n-----END PUBLIC KEY-----";
+    const ED: &str = "-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEAHy1fKNE7hajLh/kXzJTtVnUE78jvBfzzbMS3J+G6NTg=\n-----END PUBLIC KEY-----";
+
+    fn is_accepted(algorithm: &str, pem: &str) -> bool {
+        let text = format!(
+            "_format_version: \"3.0\"\nconsumers: [{{username: a, jwt_secrets: [{{key: k, algorithm: {algorithm}, rsa_public_key: {pem:?}}}]}}]"
+        );
+        load_text("f.yaml", &text, &Overrides::default()).is_ok()
+    }
+
+    #[test]
+    fn a_public_key_must_be_of_the_algorithms_kind() {
+        let kinds = [
+            (RSA, &["RS256", "RS384", "RS512", "PS256", "PS384", "PS512"][..]),
+            (EC, &["ES256", "ES384"]),
+            (ED, &["EdDSA"]),
+        ];
+        for (pem, algorithms) in kinds {
+            for algorithm in algorithms {
+                for (other, _) in kinds {
+                    assert_eq!(is_accepted(algorithm, other), other == pem, "{algorithm} {other}");
+                }
+                let private = pem.replace("PUBLIC", "PRIVATE");
+                assert!(!is_accepted(algorithm, &private), "{algorithm}");
+            }
+        }
+    }
+}

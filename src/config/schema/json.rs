@@ -254,6 +254,27 @@ mod tests {
         );
     }
 
+    #[test]
+    fn what_a_plugin_is_told_depends_on_its_name() {
+        let schema = json_schema();
+        for plugin in ["plugins", "services.plugins", "routes.plugins"] {
+            let rules = schema["$defs"][plugin]["allOf"].as_array().unwrap();
+            let names: Vec<_> = rules
+                .iter()
+                .map(|rule| &rule["if"]["properties"]["name"]["const"])
+                .collect();
+            assert_eq!(
+                names,
+                ["key-auth", "basic-auth", "jwt", "acl", "canary"],
+                "{plugin}"
+            );
+        }
+        let steps = &schema["$defs"]["config.canary"]["properties"]["steps"];
+        let range = json!({"type": "integer", "exclusiveMinimum": 1, "maximum": 1_000_000});
+        assert_eq!(steps["anyOf"][0]["anyOf"][0], range);
+        assert_eq!(steps["default"], json!(1000));
+    }
+
     /// Every `$ref` must lead somewhere, or an editor drops the whole schema.
     #[test]
     fn every_reference_resolves() {
