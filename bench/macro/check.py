@@ -47,7 +47,8 @@ def check(scenario, topology, origin, port):
 
 def check_forwarding(scenario, client):
     """What arrives at the origin, shown by its echo."""
-    client.request(scenario.method, scenario.echo_path, body=scenario.body or None)
+    headers = {name: value for name, value in scenario.headers(0).items() if name != "Connection"}
+    client.request(scenario.method, scenario.echo_path, body=scenario.body or None, headers=headers)
     answer = client.getresponse()
     received = answer.read()
     if answer.status != 200:
@@ -81,11 +82,10 @@ def is_one_address(values):
 
 def check_answers(scenario, topology, clients):
     """Status, body, pool and connection handling of every answer; the first fault ends it."""
-    headers = {"Connection": "close"} if scenario.close else {}
     for number in range(scenario.check_requests):
         path = scenario.paths[number % len(scenario.paths)]
         client = clients[number % len(clients)]
-        client.request(scenario.method, path, body=scenario.body or None, headers=headers)
+        client.request(scenario.method, path, body=scenario.body or None, headers=scenario.headers(number))
         answer = client.getresponse()
         body = answer.read()
         where = f"request {number + 1}, {path}"

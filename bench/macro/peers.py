@@ -13,7 +13,10 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from scenarios import CANARY_WEIGHT, STABLE_WEIGHT
+from scenarios import CANARY_WEIGHT, CONSUMERS, STABLE_WEIGHT, key
+
+# With it, of the consumers of the scenario `canary` exactly a tenth is on the canary.
+SALT = "bench"
 
 # Serin's default; for nginx the same figure, because its own of 1,000 makes it reconnect.
 REQUESTS_PER_CONNECTION = 10_000
@@ -34,6 +37,10 @@ class Peer:
 
     def version(self):
         return first_line([self.path, "--version"])
+
+    def can(self, topology):
+        """Whether it can do the work as it is installed, without a program of one's own."""
+        return not topology.consumers
 
     def files(self, topology, port, extra_port, workers):
         """File name -> content."""
@@ -57,6 +64,9 @@ class Serin(Peer):
             return None
         return f"{self.path} does not exist; build it with `cargo build --profile dist`, or name it with --serin"
 
+    def can(self, topology):
+        return True
+
     def files(self, topology, port, extra_port, workers):
         lines = [
             '_format_version: "3.0"',
@@ -78,21 +88,62 @@ class Serin(Peer):
                         f"    paths: [{prefix}]",
                         "    strip_path: false",
                     ]
+            if self.splits_by_consumer(topology):
+                lines += [
+                    "  plugins:",
+                    "  - name: key-auth",
+                    "  - name: canary",
+                    "    config:",
+                    f"      upstream_host: {pool.name}-canary",
+                    f"      percentage: {CANARY_WEIGHT}",
+                    f"      salt: {SALT}",
+                    "      canary_by_header_name: x-canary",
+                    "      upstream_fallback: true",
+                ]
+        if self.splits_by_consumer(topology):
+            lines.append("consumers:")
+            for number in range(topology.consumers):
+                lines += [
+                    f"- username: consumer-{number:04}",
+                    f"  keyauth_credentials: [{{key: {key(number)}}}]",
+                ]
         lines.append("upstreams:")
         for pool in topology.pools:
-            lines += [
-                f"- name: {pool.name}",
-                "  targets:",
-                f"  - {{target: '127.0.0.1:{pool.stable}', weight: {STABLE_WEIGHT}}}",
-                f"  - {{target: '127.0.0.1:{pool.canary}', weight: {CANARY_WEIGHT}}}",
-            ]
+            if self.splits_by_consumer(topology):
+                lines += [
+                    f"- {{name: {pool.name}, targets: [{{target: '127.0.0.1:{pool.stable}'}}]}}",
+                    f"- {{name: {pool.name}-canary, targets: [{{target: '127.0.0.1:{pool.canary}'}}]}}",
+                ]
+            else:
+                lines += [
+                    f"- name: {pool.name}",
+                    "  targets:",
+                    f"  - {{target: '127.0.0.1:{pool.stable}', weight: {STABLE_WEIGHT}}}",
+                    f"  - {{target: '127.0.0.1:{pool.canary}', weight: {CANARY_WEIGHT}}}",
+                ]
         return {"serin.yaml": "\n".join(lines) + "\n"}
+
+    def splits_by_consumer(self, topology):
+        return bool(topology.consumers)
 
     def arguments(self, workers):
         return ["run", "serin.yaml"]
 
     def ready_url(self, port, extra_port, path):
         return f"http://127.0.0.1:{extra_port}/status/ready"
+
+
+class PlainSerin(Serin):
+    """Serin under the load of consumers with keys, without looking at them: what the plugins cost."""
+
+    name = "plain"
+    title = "Serin, no plugins"
+
+    def can(self, topology):
+        return bool(topology.consumers)
+
+    def splits_by_consumer(self, topology):
+        return False
 
 
 class Nginx(Peer):
@@ -285,7 +336,7 @@ class Envoy(Peer):
 
 
 # In the order in which they are shown. `direct` is the baseline without any proxy; the script knows it.
-PEERS = {peer.name: peer for peer in (Serin, Nginx, Haproxy, Envoy)}
+PEERS = {peer.name: peer for peer in (Serin, PlainSerin, Nginx, Haproxy, Envoy)}
 DIRECT = "direct"
 
 

@@ -4,12 +4,21 @@ A new scenario is a new entry of SCENARIOS. A new kind of topology is a function
 Topology from the origin's ports; every peer writes its configuration from that alone.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 STABLE_WEIGHT = 90
 CANARY_WEIGHT = 10
 
 PLAIN_BODY = b"Hello, world\n"
+
+# Consumers of the scenario `canary`, each with a key; 10 % of them are on the canary, as chance has it.
+CONSUMERS = 1000
+
+
+def key(number):
+    """The key of a consumer."""
+    return f"key-of-consumer-{number:04}"
+
 
 # 1,000 routes over 100 pools, two origins each.
 ROUTES = 1000
@@ -29,6 +38,8 @@ class Pool:
 class Topology:
     pools: list[Pool]
     routes: list[tuple[str, Pool]]  # path prefix -> pool
+    # Who asks is told by a key, and the split is by consumer: so many there are.
+    consumers: int = 0
 
     def pool_of(self, path):
         """Longest matching prefix."""
@@ -39,6 +50,11 @@ def split(ports):
     """One route, one pool, two origins."""
     pool = Pool("shop", ports[0], ports[1])
     return Topology([pool], [("/", pool)])
+
+
+def split_by_consumer(ports):
+    """One route; each consumer is on one of two pools of one origin."""
+    return replace(split(ports), consumers=CONSUMERS)
 
 
 def many_routes(ports):
@@ -65,6 +81,13 @@ class Scenario:
         """How many ports of the origin are used."""
         return 2 * POOLS if self.topology is many_routes else 2
 
+    def headers(self, number):
+        """Header fields of the check's request of this number."""
+        fields = {"Connection": "close"} if self.close else {}
+        if self.topology is split_by_consumer:
+            fields["apikey"] = key(number % CONSUMERS)
+        return fields
+
     @property
     def echo_path(self):
         return self.paths[0].rstrip("/") + "/__echo"
@@ -88,6 +111,12 @@ _ALL = [
     ),
     Scenario("post4k", "POST of 4 KiB, split 90/10", method="POST", body=letters(4)),
     Scenario("get64k", "GET of 64 KiB, split 90/10", paths=["/64k"], answer=letters(64)),
+    Scenario(
+        "canary",
+        f"small GET by one of {CONSUMERS} consumers with a key, 10 % of the consumers on a canary",
+        topology=split_by_consumer,
+        check_requests=2 * CONSUMERS,
+    ),
     Scenario("close", "small GET, a new connection each, split 90/10", close=True),
 ]
 SCENARIOS = {scenario.name: scenario for scenario in _ALL}
@@ -105,13 +134,21 @@ def wrk_script(scenario):
         lines.append(f'wrk.body = "{scenario.body.decode("ascii")}"')
     if scenario.close:
         lines.append('wrk.headers["Connection"] = "close"')
-    if len(scenario.paths) > 1:
-        paths = ",\n".join(f'  "{path}"' for path in scenario.paths)
+    each = None
+    if scenario.topology is split_by_consumer:
+        each = [f'{{"/", {{apikey = "{key(number)}"}}}}' for number in range(CONSUMERS)]
+    elif len(scenario.paths) > 1:
+        each = [f'{{"{path}"}}' for path in scenario.paths]
+    if each:
+        listed = ",\n".join(f"  {one}" for one in each)
         lines.append(
-            f"local paths = {{\n{paths}\n}}\n"
+            f"local each = {{\n{listed}\n}}\n"
             """local requests, next_request = {}, 0
 init = function(args)
-  for i, path in ipairs(paths) do requests[i] = wrk.format(nil, path) end
+  for i, one in ipairs(each) do
+    for name, value in pairs(one[2] or {}) do wrk.headers[name] = value end
+    requests[i] = wrk.format(nil, one[1])
+  end
 end
 request = function()
   next_request = next_request % #requests + 1

@@ -39,6 +39,8 @@ pub enum Input<'a> {
     QueryArg(&'a [u8]),
     /// What a group of the Route's regular expression captured.
     UriCapture(&'a [u8]),
+    /// A Consumer's id, as 36 characters in lower case.
+    Consumer(&'a [u8]),
 }
 
 /// Where a request stands on a ring: 128 bits that clients cannot aim.
@@ -53,7 +55,7 @@ impl HashKey {
         Self(siphash(&DERIVATION, &[secret]))
     }
 
-    /// The published key, for inputs that clients cannot choose: their address.
+    /// The published key, for inputs that clients cannot choose: their address, and who they are.
     pub const fn published() -> Self {
         Self(PUBLISHED)
     }
@@ -74,6 +76,7 @@ impl HashKey {
             Input::Path(value) => (4, value),
             Input::QueryArg(value) => (5, value),
             Input::UriCapture(value) => (6, value),
+            Input::Consumer(id) => (7, id),
         };
         self.tagged(kind, value)
     }
@@ -144,6 +147,11 @@ mod tests {
             &published,
             Input::Ip("2001:db8::1".parse().unwrap()),
             "0a4ab07c38b63810c5f72880553faa69",
+        );
+        check(
+            &published,
+            Input::Consumer(b"5f1e1c3a-6c55-5b0e-9d7e-0a4b6f0c2d11"),
+            "56007f45e87af872ec142440f956db41",
         );
         let secret = HashKey::from_secret(SECRET);
         check(

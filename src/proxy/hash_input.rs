@@ -28,8 +28,10 @@ pub fn ring_key(hashing: &Hashing, request: &RequestHeader, ctx: &mut Context) -
 fn key_of(input: &HashInput, key: &HashKey, request: &RequestHeader, ctx: &mut Context) -> Option<RingKey> {
     let path = ctx.normalized_path.as_deref().unwrap_or(request.uri.path());
     match input {
-        // Consumers are not known yet where a Target is chosen.
-        HashInput::Consumer => None,
+        HashInput::Consumer => {
+            let consumer = ctx.known_consumer()?;
+            Some(key.ring_key(Input::Consumer(consumer.id_text().as_bytes())))
+        }
         HashInput::Ip => Some(key.ring_key(Input::Ip(ctx.client.address?))),
         HashInput::Header(name) => {
             let value = joined(&request.headers, name)?;

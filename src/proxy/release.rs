@@ -14,7 +14,7 @@ use super::context::Context;
 use super::cookie;
 use super::hash_input::joined;
 use crate::balance::{Bucket, BucketKey, is_turn};
-use crate::model::{Identifier, Reason, Share, Variant};
+use crate::model::{Identifier, Reason, RouteProtocol, Share, Variant};
 use crate::snapshot::{Audience, Consumer, GroupId, Release, Rule, Split};
 
 /// The variant of a request, and why.
@@ -108,6 +108,13 @@ pub fn choose_variant(request: &RequestHeader, ctx: &mut Context) {
     let Some(Release { rule, canary, .. }) = ctx.release().map(Arc::as_ref) else {
         return;
     };
+    let came_by = match ctx.client.is_secure {
+        true => RouteProtocol::Https,
+        false => RouteProtocol::Http,
+    };
+    if !rule.protocols.contains(&came_by) {
+        return;
+    }
     let named = rule.override_header.as_ref();
     let override_value = named.and_then(|name| Some(request.headers.get(name)?.as_bytes()));
     let mut issued = None;

@@ -16,8 +16,8 @@ use super::{Builder, Consumers, Destination, GroupId, Service, Upstream};
 use crate::balance::{Buckets, VisitorKey};
 use crate::metrics::{Slot, metrics};
 use crate::model::{
-    self, Canary, CanaryDestination, Configuration, Identifier, PluginConfig, Reason, Schedule, Secret,
-    Share, Variant,
+    self, Canary, CanaryDestination, Configuration, Identifier, PluginConfig, Reason, RouteProtocol,
+    Schedule, Secret, Share, Variant,
 };
 use crate::rollout::{ReleaseState, Releases};
 
@@ -37,6 +37,8 @@ pub struct Release {
 pub struct Rule {
     /// The plugin.
     pub plugin: Uuid,
+    /// Schemes under which clients must come for it to apply.
+    pub protocols: Vec<RouteProtocol>,
     /// Service and Route that the plugin is for, as metrics call them; empty for any.
     pub scope: [String; 2],
     /// Header field by which a client chooses.
@@ -171,15 +173,15 @@ impl<'a> ReleaseBuilder<'a> {
                 .unwrap_or_default()
         };
         let scope = [label(plugin.scope.service()), label(plugin.scope.route())];
-        let rule = Arc::new(Rule::build(plugin.id, canary, scope, &self.context));
+        let rule = Arc::new(Rule::build(plugin, canary, scope, &self.context));
         self.rules.insert(plugin.id, rule.clone());
         rule
     }
 }
 
 impl Rule {
-    fn build(plugin: Uuid, canary: &Canary, scope: [String; 2], context: &RuleContext<'_>) -> Self {
-        let state = context.releases.release(plugin);
+    fn build(plugin: &model::Plugin, canary: &Canary, scope: [String; 2], context: &RuleContext<'_>) -> Self {
+        let state = context.releases.release(plugin.id);
         let groups = |names: &Vec<String>| context.consumers.groups(names);
         let audience = match &canary.audience {
             model::Audience::Allow(names) => Audience::Allow(groups(names)),
@@ -193,13 +195,14 @@ impl Rule {
                 schedule: *schedule,
                 identifiers: identifiers.clone(),
                 groups_first: groups(groups_first),
-                buckets: Buckets::new(canary.salt(plugin).as_bytes()),
+                buckets: Buckets::new(canary.salt(plugin.id).as_bytes()),
                 // Whoever issues cookies has the secret: `config::secret` sees to it.
                 visitor_key: VisitorKey::from_secret(context.secret.map_or(&[], Secret::expose)),
             }),
         };
         Self {
-            plugin,
+            plugin: plugin.id,
+            protocols: plugin.protocols.clone(),
             scope,
             override_header: canary.override_header.clone(),
             falls_back: canary.falls_back,

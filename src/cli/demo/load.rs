@@ -41,6 +41,9 @@ pub struct Given {
     pub answers: u64,
     /// How often he was given another release than before.
     pub changes: u64,
+    /// How often that was one that he had had earlier.
+    pub returns: u64,
+    earlier: Vec<String>,
 }
 
 /// An answer.
@@ -82,8 +85,12 @@ impl Measured {
 impl Given {
     fn add(&mut self, release: String) {
         if self.release != release {
-            self.changes += u64::from(!self.release.is_empty());
-            self.release = release;
+            self.returns += u64::from(self.earlier.contains(&release));
+            let previous = std::mem::replace(&mut self.release, release);
+            if !previous.is_empty() {
+                self.changes += 1;
+                self.earlier.push(previous);
+            }
             self.answers = 0;
         }
         self.answers += 1;

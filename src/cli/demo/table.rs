@@ -251,7 +251,11 @@ fn count_people(origins: &[Origin], given: &[Given]) -> String {
         let _ = write!(text, " {on_it} on {} ({}),", origin.name, share.trim());
     }
     let changes: u64 = given.iter().map(|given| given.changes).sum();
-    let _ = write!(text, " {changes} changes of release");
+    let returns: u64 = given.iter().map(|given| given.returns).sum();
+    let _ = write!(
+        text,
+        " {changes} changes of release, {returns} back to one had before"
+    );
     text
 }
 

@@ -102,7 +102,7 @@ mod tests {
         let secret = "0123456789abcdef0123456789abcdef";
         let settings = load(&format!(
             "server:\n  threads: 3\n  listeners: [{{address: '[::1]:0'}}, {{address: 127.0.0.1:9000}}]\n  status: false\n  \
-             secret: {secret}\n  secret_file: /tmp/s\n  trusted_ips: [10.0.0.0/8, '::1']\n  dns: {{resolvers: ['127.0.0.1:53'], family: ipv4}}\n  access_log: {{format: combined, path: /a}}\n  \
+             secret: {secret}\n  secret_file: /tmp/s\n  trusted_ips: [10.0.0.0/8, '::1']\n  dns: {{resolvers: ['127.0.0.1:53'], family: ipv4}}\n  access_log: {{format: combined, path: /a}}\n  variant_header: true\n  \
              limits: {{header_bytes: 1KiB, headers: 7, uri_bytes: 100, body_bytes: 2MiB}}\n  \
              timeouts: {{body_idle: 500ms, keepalive: 1m30s, requests_per_connection: 5}}\n  retries: {{budget_percent: 50, min_concurrent: 0}}\n  \
              shutdown: {{pre_stop_delay: 1s, drain: 0s}}"
