@@ -10,15 +10,13 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::hash::Hasher;
-use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::HeaderValue;
 use siphasher::sip128::{Hasher128, SipHasher24};
 use subtle::ConstantTimeEq;
 use uuid::Uuid;
 
+use super::consumer::{Consumer, GroupId, Memberships, sorted};
 use super::issuer::Issuer;
 use super::table::Table;
 use crate::model;
@@ -26,11 +24,6 @@ use crate::model;
 /// A Consumer, by its position in the directory of one Snapshot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ConsumerIndex(u32);
-
-/// A group, by a number that holds within the directory of one Snapshot. ACL groups and consumer
-/// groups share their names: one that is both is one group.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct GroupId(u32);
 
 /// Every Consumer with its credentials and groups, compiled.
 pub struct Consumers {
@@ -45,30 +38,6 @@ pub struct Consumers {
     issuers: Box<[Issuer]>,
     by_issuer: Table,
     groups: HashMap<Box<str>, GroupId>,
-}
-
-/// A compiled Consumer.
-pub struct Consumer {
-    /// Identity.
-    pub id: Uuid,
-    /// The id in lower case, the username and the custom id, one after the other: what headers hold,
-    /// in one piece of memory.
-    text: Bytes,
-    username_end: usize,
-    membership: Arc<Membership>,
-}
-
-/// The groups of a Consumer; one for all Consumers that are in the same ones.
-#[derive(Debug, Default)]
-struct Membership {
-    /// Groups of both kinds, ascending.
-    all: Box<[GroupId]>,
-    /// ACL groups, ascending.
-    acl: Box<[GroupId]>,
-    /// Names of the ACL groups as `X-Consumer-Groups` lists them.
-    acl_names: Option<HeaderValue>,
-    /// Names of the groups of both kinds.
-    all_names: Option<HeaderValue>,
 }
 
 /// A credential that was found, and whose it is.
@@ -99,9 +68,6 @@ pub struct Password {
 
 /// What a text is found by.
 type Digest = [u8; 16];
-
-/// Length of an id as text.
-const ID_BYTES: usize = 36;
 
 impl Consumers {
     /// Compiles the Consumers of a configuration. Of equal names or credentials, which no checked
@@ -161,6 +127,11 @@ impl Consumers {
     /// When the index is another directory's.
     pub fn get(&self, index: ConsumerIndex) -> &Consumer {
         &self.list[index.0 as usize]
+    }
+
+    /// Returns every Consumer, in the order of the source.
+    pub fn iter(&self) -> impl Iterator<Item = &Consumer> {
+        self.list.iter()
     }
 
     /// Returns how many Consumers there are.
@@ -268,105 +239,6 @@ impl fmt::Debug for Consumers {
     }
 }
 
-impl Consumer {
-    fn build(source: &model::Consumer, membership: Arc<Membership>) -> Self {
-        let username = source.username.as_deref().unwrap_or_default();
-        let custom_id = source.custom_id.as_deref().unwrap_or_default();
-        let mut text = Vec::with_capacity(ID_BYTES + username.len() + custom_id.len());
-        let mut buffer = Uuid::encode_buffer();
-        text.extend_from_slice(source.id.hyphenated().encode_lower(&mut buffer).as_bytes());
-        text.extend_from_slice(username.as_bytes());
-        text.extend_from_slice(custom_id.as_bytes());
-        Self {
-            id: source.id,
-            text: text.into(),
-            username_end: ID_BYTES + username.len(),
-            membership,
-        }
-    }
-
-    /// Returns the id as text, in lower case: what bucket hashes take.
-    pub fn id_text(&self) -> &str {
-        text_of(&self.text[..ID_BYTES])
-    }
-
-    /// Returns the name as operators know it.
-    pub fn username(&self) -> Option<&str> {
-        Some(text_of(&self.text[ID_BYTES..self.username_end])).filter(|name| !name.is_empty())
-    }
-
-    /// Returns the name as another system knows it.
-    pub fn custom_id(&self) -> Option<&str> {
-        Some(text_of(&self.text[self.username_end..])).filter(|id| !id.is_empty())
-    }
-
-    /// Returns the username, or the custom id where there is none: what logs call the Consumer.
-    pub fn label(&self) -> &str {
-        self.username().or(self.custom_id()).unwrap_or_default()
-    }
-
-    /// Returns the groups of both kinds, ascending.
-    pub fn groups(&self) -> &[GroupId] {
-        &self.membership.all
-    }
-
-    /// Returns the ACL groups, ascending.
-    pub fn acl_groups(&self) -> &[GroupId] {
-        &self.membership.acl
-    }
-
-    /// Says whether the Consumer is in one of these groups, of either kind. `sorted` ascends; one pass
-    /// over both lists.
-    pub fn is_in_any(&self, sorted: &[GroupId]) -> bool {
-        intersect(&self.membership.all, sorted)
-    }
-
-    /// Says whether one of these is an ACL group of the Consumer. `sorted` ascends.
-    pub fn is_in_any_acl_group(&self, sorted: &[GroupId]) -> bool {
-        intersect(&self.membership.acl, sorted)
-    }
-
-    /// Returns the value of `X-Consumer-ID`. Shares the memory of the text, as the next two do.
-    pub fn id_header(&self) -> Option<HeaderValue> {
-        HeaderValue::from_maybe_shared(self.text.slice(..ID_BYTES)).ok()
-    }
-
-    /// Returns the value of `X-Consumer-Username`; none for a name that no header can hold.
-    pub fn username_header(&self) -> Option<HeaderValue> {
-        self.username()?;
-        HeaderValue::from_maybe_shared(self.text.slice(ID_BYTES..self.username_end)).ok()
-    }
-
-    /// Returns the value of `X-Consumer-Custom-ID`; none for one that no header can hold.
-    pub fn custom_id_header(&self) -> Option<HeaderValue> {
-        self.custom_id()?;
-        HeaderValue::from_maybe_shared(self.text.slice(self.username_end..)).ok()
-    }
-
-    /// Returns the value of `X-Consumer-Groups`: names with `, ` between them; none when there are
-    /// none.
-    pub fn groups_header(&self, with_consumer_groups: bool) -> Option<&HeaderValue> {
-        let Membership {
-            acl_names, all_names, ..
-        } = &*self.membership;
-        if with_consumer_groups {
-            all_names
-        } else {
-            acl_names
-        }
-        .as_ref()
-    }
-}
-
-impl fmt::Debug for Consumer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Consumer")
-            .field("id", &self.id)
-            .field("label", &self.label())
-            .finish_non_exhaustive()
-    }
-}
-
 /// Tells whose it is, and not what it is.
 impl fmt::Debug for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -392,78 +264,7 @@ impl fmt::Debug for Password {
     }
 }
 
-/// Groups by name, and the sets of them that Consumers are in.
-#[derive(Default)]
-struct Memberships {
-    ids: HashMap<Box<str>, GroupId>,
-    known: HashMap<(Vec<GroupId>, Vec<GroupId>), Arc<Membership>>,
-}
-
-impl Memberships {
-    fn of(&mut self, consumer: &model::Consumer) -> Arc<Membership> {
-        let mut ids = |names: &[String]| -> Vec<GroupId> {
-            let mut id_of = |name: &String| match self.ids.get(&**name) {
-                Some(id) => *id,
-                None => {
-                    let id = GroupId(number(self.ids.len()));
-                    self.ids.insert(name.as_str().into(), id);
-                    id
-                }
-            };
-            names.iter().map(&mut id_of).collect()
-        };
-        let (acl, others) = (ids(&consumer.acl_groups), ids(&consumer.consumer_groups));
-        let membership = self
-            .known
-            .entry((acl, others))
-            .or_insert_with_key(|(acl, others)| {
-                let acl_names = consumer.acl_groups.iter();
-                let more = consumer
-                    .consumer_groups
-                    .iter()
-                    .filter(|name| !consumer.acl_groups.contains(name));
-                Arc::new(Membership {
-                    all: sorted(acl.iter().chain(others).copied().collect()),
-                    acl: sorted(acl.clone()),
-                    acl_names: listed(acl_names.clone()),
-                    all_names: listed(acl_names.chain(more)),
-                })
-            });
-        membership.clone()
-    }
-}
-
-fn listed<'a>(names: impl Iterator<Item = &'a String>) -> Option<HeaderValue> {
-    let names: Vec<&str> = names.map(String::as_str).collect();
-    if names.is_empty() {
-        return None;
-    }
-    HeaderValue::from_bytes(names.join(", ").as_bytes()).ok()
-}
-
-fn sorted(mut groups: Vec<GroupId>) -> Box<[GroupId]> {
-    groups.sort_unstable();
-    groups.dedup();
-    groups.into()
-}
-
-/// Says whether two ascending lists have something in common.
-fn intersect(mut a: &[GroupId], mut b: &[GroupId]) -> bool {
-    while let ([first_a, rest_a @ ..], [first_b, rest_b @ ..]) = (a, b) {
-        match first_a.cmp(first_b) {
-            std::cmp::Ordering::Less => a = rest_a,
-            std::cmp::Ordering::Greater => b = rest_b,
-            std::cmp::Ordering::Equal => return true,
-        }
-    }
-    false
-}
-
-fn text_of(bytes: &[u8]) -> &str {
-    std::str::from_utf8(bytes).expect("the pieces were strings")
-}
-
-fn number(position: usize) -> u32 {
+pub(super) fn number(position: usize) -> u32 {
     u32::try_from(position).expect("fewer than 2^32 of them")
 }
 
@@ -500,15 +301,6 @@ mod tests {
             keys: Vec::new(),
             passwords: Vec::new(),
             tokens: Vec::new(),
-        }
-    }
-
-    fn member(number: u128, acl: &[&str], others: &[&str]) -> model::Consumer {
-        let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
-        model::Consumer {
-            acl_groups: owned(acl),
-            consumer_groups: owned(others),
-            ..person(number, Some(&format!("c{number}")), None)
         }
     }
 
@@ -579,77 +371,6 @@ mod tests {
         assert_eq!(find(&id(3).to_string().to_uppercase()), Some(id(3)));
         for unknown in ["Alice", "a-7", "only-custom", "", &id(4).to_string()] {
             assert_eq!(find(unknown), None, "{unknown}");
-        }
-    }
-
-    #[test]
-    fn a_consumer_tells_its_names() {
-        let consumers = Consumers::build(&[
-            person(0xab, Some("alice"), Some("a-7")),
-            person(2, None, Some("only-custom")),
-            person(3, Some("zoë"), None),
-            person(4, Some("line\nbreak"), None),
-        ]);
-        let get = |number| consumers.get(ConsumerIndex(number));
-        let alice = get(0);
-        assert_eq!(alice.id_text(), "00000000-0000-0000-0000-0000000000ab");
-        assert_eq!((alice.label(), alice.custom_id()), ("alice", Some("a-7")));
-        assert_eq!(alice.id_header().unwrap(), alice.id_text());
-        assert_eq!(alice.username_header().unwrap(), "alice");
-        assert_eq!(alice.custom_id_header().unwrap(), "a-7");
-        assert_eq!((get(1).username(), get(1).label()), (None, "only-custom"));
-        assert_eq!(get(1).username_header(), None);
-        assert_eq!(get(2).username_header().unwrap().as_bytes(), "zoë".as_bytes());
-        assert_eq!(get(3).username_header(), None);
-    }
-
-    #[test]
-    fn groups_of_both_kinds_are_one_set() {
-        let consumers = Consumers::build(&[
-            member(1, &["testers", "staff"], &["gold", "staff"]),
-            member(2, &[], &["gold"]),
-            member(3, &[], &[]),
-        ]);
-        let group = |names: &[&str]| {
-            let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
-            consumers.groups(&names)
-        };
-        let [first, second, third] = [0, 1, 2].map(|number| consumers.get(ConsumerIndex(number)));
-        assert_eq!(first.groups().len(), 3);
-        assert!(first.is_in_any(&group(&["gold"])) && first.is_in_any(&group(&["nobody", "staff"])));
-        assert!(
-            first.is_in_any_acl_group(&group(&["staff"])) && !first.is_in_any_acl_group(&group(&["gold"]))
-        );
-        assert!(second.is_in_any(&group(&["gold", "testers"])) && !second.is_in_any(&group(&["testers"])));
-        assert!(!third.is_in_any(&group(&["gold", "staff", "testers"])) && !first.is_in_any(&[]));
-        assert_eq!(consumers.group("nobody"), None);
-
-        let header = |consumer: &Consumer, all| {
-            consumer
-                .groups_header(all)
-                .map(|value| value.to_str().unwrap().to_owned())
-        };
-        assert_eq!(header(first, false).as_deref(), Some("testers, staff"));
-        assert_eq!(header(first, true).as_deref(), Some("testers, staff, gold"));
-        assert_eq!(
-            (header(second, false), header(second, true).as_deref()),
-            (None, Some("gold"))
-        );
-        assert_eq!(header(third, true), None);
-    }
-
-    #[test]
-    fn lists_that_ascend_are_compared_in_one_pass() {
-        let groups = |numbers: &[u32]| numbers.iter().copied().map(GroupId).collect::<Vec<_>>();
-        for (a, b, have_common) in [
-            (&[][..], &[][..], false),
-            (&[1], &[], false),
-            (&[1, 3, 5], &[2, 4, 6], false),
-            (&[1, 3, 5], &[5], true),
-            (&[9], &[1, 2, 3, 9], true),
-        ] {
-            assert_eq!(intersect(&groups(a), &groups(b)), have_common, "{a:?} {b:?}");
-            assert_eq!(intersect(&groups(b), &groups(a)), have_common, "{b:?} {a:?}");
         }
     }
 

@@ -11,7 +11,8 @@ use http::{HeaderName, HeaderValue};
 use log::warn;
 use uuid::Uuid;
 
-use super::consumers::{ConsumerIndex, Consumers, GroupId};
+use super::consumer::GroupId;
+use super::consumers::{ConsumerIndex, Consumers};
 use super::plugins::RoutePlugins;
 use crate::model::{self, AclRule, Authentication, Plugin, PluginConfig, RouteProtocol};
 

@@ -10,6 +10,7 @@
 //! to the next.
 
 mod build;
+mod consumer;
 mod consumers;
 mod guard;
 mod issuer;
@@ -27,7 +28,8 @@ use prometheus::IntCounter;
 use uuid::Uuid;
 
 pub use build::Builder;
-pub use consumers::{Consumer, ConsumerIndex, Consumers, Found, GroupId, Key, Password};
+pub use consumer::{Consumer, GroupId};
+pub use consumers::{ConsumerIndex, Consumers, Found, Key, Password};
 pub use guard::{Acl, Anonymous, Applies, BasicAuth, Common, Guard, Jwt, KeyAuth, KeyName};
 pub use issuer::{Issuer, Unverified, decode_base64};
 pub use plugins::{PluginIndex, RoutePlugins};
