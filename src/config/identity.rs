@@ -157,11 +157,14 @@ impl Resolver<'_, '_> {
         Some(match row.entity.name {
             "targets" if reference.is_some() => format!("{key}:{}", id_of(reference)),
             // Kong's cache keys of these: the fields that are unique together.
-            "acls" => format!("{}:{key}", id_of(reference)),
-            "plugins" => {
-                let route = id_of(self.result.routes.get(&index));
-                format!("{key}:{route}:{}", id_of(reference))
-            }
+            "acls" => format!("{key}:{}", id_of(reference)),
+            "plugins" => match row.written_text("instance_name") {
+                Some(name) => name.to_owned(),
+                None => {
+                    let route = id_of(self.result.routes.get(&index));
+                    format!("plugins:{key}:{route}:{}:", id_of(reference))
+                }
+            },
             _ => key.to_owned(),
         })
     }
@@ -191,6 +194,9 @@ impl Resolver<'_, '_> {
         }
         if let (Some(custom_id), "consumers") = (row.written_text("custom_id"), entity) {
             keys.push(("custom_id", "consumers by custom_id", custom_id.to_owned()));
+        }
+        if let (Some(name), "plugins") = (row.written_text("instance_name"), entity) {
+            keys.push(("instance_name", "plugins by instance_name", name.to_owned()));
         }
         keys
     }

@@ -412,6 +412,10 @@ routes:
             "basicauth_credentials: [{username: a, pass: hunter2}]",
             "jwt_secrets: [{secret: hunter2}]",
             "jwt_secrets: [{key: k, secret: {hunter2: hunter2}}]",
+            "keyauth_credentials: [{key: hunter2, key: b}]",
+            "keyauth_credentials: [{key: \"hunter2}]",
+            "basicauth_credentials: [{username: a, \"password\" : hunter2, @}]",
+            "basicauth_credentials: [{username: a, password: hunter2 ${UNSET}}]",
             "jwt_secrets: [{key: k, secret: hunter2, algorithm: RS256, rsa_public_key: x}]",
         ] {
             for text in [
@@ -430,6 +434,11 @@ routes:
                 );
             }
         }
+        let number = load_with(
+            "_format_version: \"3.0\"\nkeyauth_credentials:\n- consumer: a\n  key:\n    20240117\n",
+            &Overrides::default(),
+        );
+        assert!(!number.unwrap_err().to_string().contains("20240117"));
         let text = "_format_version: \"3.0\"\nconsumers: [{username: a, keyauth_credentials: [{key: hunter2}], jwt_secrets: [{key: k, secret: hunter2}]}]";
         assert!(!format!("{:?}", check(text)).contains("hunter2"));
     }

@@ -44,6 +44,71 @@ pub(crate) fn review(rows: &[Row<'_>], identities: &Identities, checker: &mut Ch
             _ => {}
         }
     }
+    for (index, row) in rows.iter().enumerate() {
+        if row.values.get("name").and_then(Value::as_str) == Some("canary") {
+            check_canary(index, rows, identities, checker);
+        }
+    }
+}
+
+/// Warns of what an Upstream makes pointless: a port, and a fallback that only failed tries can set off.
+fn check_canary(index: usize, rows: &[Row<'_>], identities: &Identities, checker: &mut Checker<'_>) {
+    let row = &rows[index];
+    let field = |name: &str| row.values.get("config").and_then(|config| config.get(name));
+    let service = identities.references[index].map(|service| &rows[service]);
+    let host = field("upstream_host").or_else(|| service?.values.get("host"));
+    let Some(upstream) = host
+        .and_then(Value::as_str)
+        .and_then(|host| identities.find("upstreams", host))
+    else {
+        return;
+    };
+    let name = rows[upstream].written_text("name").unwrap_or_default();
+    let mut warn = |field: &str, message: String, hint: &str| {
+        let path = format!("{}.config.{field}", row.path);
+        checker.warn(
+            row.inner_span("config", field),
+            path,
+            message,
+            Some(hint.to_owned()),
+        );
+    };
+    if field("upstream_port").is_some() {
+        let message =
+            format!("without effect: '{name}' is an upstream, whose targets have ports of their own");
+        warn("upstream_port", message, "leave it out");
+    }
+    let is_checked = rows[upstream]
+        .values
+        .get("healthchecks")
+        .is_some_and(is_health_checked);
+    if field("upstream_fallback") == Some(&Value::Bool(true)) && !is_checked {
+        let message = format!(
+            "upstream '{name}' has no health checks: each request finds out by itself that it is down"
+        );
+        warn(
+            "upstream_fallback",
+            message,
+            "give the upstream 'healthchecks', active or passive",
+        );
+    }
+}
+
+/// Says whether checks are on, by Kong's rule: an interval, or a passive counter of failures.
+fn is_health_checked(checks: &Value) -> bool {
+    let is_set = |pointer: &str| {
+        let number = checks.pointer(pointer).and_then(Value::as_f64);
+        number.is_some_and(|number| number > 0.0)
+    };
+    [
+        "/active/healthy/interval",
+        "/active/unhealthy/interval",
+        "/passive/unhealthy/tcp_failures",
+        "/passive/unhealthy/timeouts",
+        "/passive/unhealthy/http_failures",
+    ]
+    .into_iter()
+    .any(is_set)
 }
 
 /// Insists that a password which is said to be hashed already looks like it.

@@ -83,10 +83,23 @@ impl Source {
         }
     }
 
-    /// Returns the line of a position with carets under it.
+    /// Returns the line of a position with carets under it; none for a line that looks as if a secret stood
+    /// on it. What is no YAML has no fields by which to tell.
     pub(crate) fn excerpt(&self, position: Position, width: usize) -> Option<Excerpt> {
-        Excerpt::new(self.line(position.line), position, width).filter(|_| !self.lines.is_empty())
+        let line = self.line(position.line);
+        Excerpt::new(line, position, width).filter(|_| !self.lines.is_empty() && !names_secret(line))
     }
+}
+
+/// Says whether a line has one of the names under which secrets are written, and a colon behind it.
+fn names_secret(line: &str) -> bool {
+    ["key", "secret", "password"].into_iter().any(|name| {
+        line.match_indices(name).any(|(at, _)| {
+            let is_part_of_word = |c: char| c.is_alphanumeric() || c == '_' || c == '-';
+            let rest = line[at + name.len()..].trim_start_matches(['"', '\'']);
+            !line[..at].ends_with(is_part_of_word) && rest.trim_start().starts_with(':')
+        })
+    })
 }
 
 /// What was read.

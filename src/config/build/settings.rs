@@ -105,7 +105,7 @@ mod tests {
              secret: {secret}\n  secret_file: /tmp/s\n  trusted_ips: [10.0.0.0/8, '::1']\n  dns: {{resolvers: ['127.0.0.1:53'], family: ipv4}}\n  access_log: {{format: combined, path: /a}}\n  variant_header: true\n  \
              limits: {{header_bytes: 1KiB, headers: 7, uri_bytes: 100, body_bytes: 2MiB}}\n  \
              timeouts: {{body_idle: 500ms, keepalive: 1m30s, requests_per_connection: 5}}\n  retries: {{budget_percent: 50, min_concurrent: 0}}\n  \
-             shutdown: {{pre_stop_delay: 1s, drain: 0s}}\n  variant_header: true"
+             shutdown: {{pre_stop_delay: 1s, drain: 0s}}"
         ))
         .settings;
         let expected = Settings {

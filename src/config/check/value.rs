@@ -187,6 +187,9 @@ impl Checker<'_> {
             return Some(text);
         }
         let hint = match at.value {
+            Value::Number(_) | Value::Bool(_) if field.is_some_and(|field| field.is_secret) => {
+                Some("with quotes it is text".to_owned())
+            }
             Value::Number(_) | Value::Bool(_) => Some(format!("with quotes it is text: \"{}\"", at.value)),
             _ => None,
         };
@@ -361,7 +364,10 @@ pub(crate) fn refuse_choice(kind: &Kind, text: &str) -> Option<(String, Option<S
     let hint = if kong_only.contains(&text) {
         Some(format!("'{text}' is Kong's, but Serin does not have it yet"))
     } else {
-        nearest(text, known.iter().copied()).map(|word| format!("did you mean '{word}'?"))
+        Some(match nearest(text, known.iter().copied()) {
+            Some(word) => format!("did you mean '{word}'?"),
+            None => format!("'{text}' is none of them"),
+        })
     };
     Some((format!("expected one of: {}", known.join(", ")), hint))
 }

@@ -155,6 +155,15 @@ pub(crate) static ACLS: Entity = Entity {
     check: no_check,
 };
 
+/// Says whether this is a public key on the curve whose coordinates have so many bytes: the point is one byte
+/// and two coordinates (SEC 1, §2.3.3).
+fn is_ec_key(pem: &str, coordinate_bytes: usize) -> bool {
+    DecodingKey::from_ec_pem(pem.as_bytes()).is_ok_and(|key| {
+        let point = key.try_get_as_bytes();
+        point.is_ok_and(|point| point.len() == 1 + 2 * coordinate_bytes)
+    })
+}
+
 /// Insists on the key that the algorithm needs.
 fn check_jwt(scope: &mut Scope<'_, '_>) {
     let Some(algorithm) = scope.text("algorithm").map(str::to_owned) else {
@@ -178,10 +187,8 @@ fn check_jwt(scope: &mut Scope<'_, '_>) {
     let (kind, is_key) = match algorithm.as_bytes().first() {
         Some(b'R' | b'P') => ("an RSA key", DecodingKey::from_rsa_pem(pem.as_bytes()).is_ok()),
         _ if algorithm == "EdDSA" => ("an Ed25519 key", DecodingKey::from_ed_pem(pem.as_bytes()).is_ok()),
-        _ => (
-            "an elliptic curve key",
-            DecodingKey::from_ec_pem(pem.as_bytes()).is_ok(),
-        ),
+        _ if algorithm == "ES256" => ("a P-256 key", is_ec_key(pem, 32)),
+        _ => ("a P-384 key", is_ec_key(pem, 48)),
     };
     // A private key is no less a key to the parser.
     if !is_key || pem.contains("PRIVATE KEY") {
@@ -196,6 +203,7 @@ mod tests {
 
     const RSA: &str = "-----BEGIN PUBLIC KEY-----\nMIIBIjANBgkqhkiG9w0BAQEFAAOCAQ8AMIIBCgKCAQEAqHSz3Neu8oxctEH/sSef\nq4dcAGx1L0WJ523ujTqJI4N8CTVy0irelkEatLarASnHW+4JJDFeC41CN1wC3+K4\nQ6/by75lODTSB9yjW+2R3B0SxG7njtyWETP1t+zc/N6G5TkcwBWnby907dA5WKwy\n6OIKwlAKuYNwG/tvHVUaV3UwdSdSKDYFNTQAK8g//fEDyUXLacjo2cuKXQL01p6I\nf31lvTmckboqAA9xOvmxHr119kb61hBeSdqxwpt5doLe/akhu8wmCX7MAYy5YKHW\nKnGsyOwAHqROBHC+/p3KF+yGHnEg6gVx8u3THhE3khUAkuOkoRcDZv4JSD14+PYE\n0QIDAQAB\n-----END PUBLIC KEY-----";
     const EC: &str = "-----BEGIN PUBLIC KEY-----\nMFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE5+63zIqqlYPdPfYNqTJuJZsHqevE\nXDUNQpAluGs6ZJowY9HgVEHcdJ8S7L/Xc6jtKpo42mvveL+oe8zL410kGQ==\n-----END PUBLIC KEY-----";
+    const EC_384: &str = include_str!("../../../tests/data/keys/es384.pub.pem");
     const ED: &str = "-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEAHy1fKNE7hajLh/kXzJTtVnUE78jvBfzzbMS3J+G6NTg=\n-----END PUBLIC KEY-----";
 
     fn is_accepted(algorithm: &str, pem: &str) -> bool {
@@ -209,7 +217,8 @@ mod tests {
     fn a_public_key_must_be_of_the_algorithms_kind() {
         let kinds = [
             (RSA, &["RS256", "RS384", "RS512", "PS256", "PS384", "PS512"][..]),
-            (EC, &["ES256", "ES384"]),
+            (EC, &["ES256"]),
+            (EC_384, &["ES384"]),
             (ED, &["EdDSA"]),
         ];
         for (pem, algorithms) in kinds {

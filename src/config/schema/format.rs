@@ -62,6 +62,8 @@ formats! {
     SERVICE_HOST = service_host, None;
     /// Path of a Service.
     SERVICE_PATH = service_path, Some("^/");
+    /// Path of a canary.
+    CANARY_PATH = |text| non_empty(text).and_then(|()| service_path(text)), Some("^/");
     /// Short form of a Service's address.
     URL = url, Some("^[a-z_]+://");
     /// Method of a Route.

@@ -73,7 +73,7 @@ static FIELDS: &[Field] = &[
     ),
     Field::new(
         "upstream_uri",
-        Kind::Text(&format::SERVICE_PATH),
+        Kind::Text(&format::CANARY_PATH),
         "Path put before the request's own in place of the Service's path.",
     ),
     Field::new(

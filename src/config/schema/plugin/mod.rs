@@ -29,7 +29,7 @@ pub(crate) static PLUGINS: Entity = Entity {
         Field::new(
             "instance_name",
             Kind::Text(&format::NON_EMPTY),
-            "A label for the operator's use; not read.",
+            "A label for the operator's use; unique. The id is made from it, where no id is given.",
         ),
         Field::new(
             "service",
