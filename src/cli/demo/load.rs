@@ -106,14 +106,16 @@ pub struct Load {
 
 impl Load {
     /// Starts `rate` requests per second, of these people in turn.
-    pub fn start(address: SocketAddr, rate: u32, people: Vec<Person>) -> Self {
+    pub fn start(address: SocketAddr, rate: u32, people: &[Person]) -> Self {
         let measured = Arc::new(Mutex::new(Measured {
             people: vec![Given::default(); people.len()],
             ..Measured::default()
         }));
         let mut crowds = vec![Vec::new(); CONNECTIONS as usize];
-        for (number, person) in people.into_iter().enumerate() {
-            crowds[number % CONNECTIONS as usize].push((number, person.headers));
+        // Where they are fewer than connections, each asks over several.
+        for number in 0..people.len().max(crowds.len()).min(people.len() * crowds.len()) {
+            let person = number % people.len();
+            crowds[number % CONNECTIONS as usize].push((person, people[person].headers.clone()));
         }
         let is_stopped = Arc::new(AtomicBool::new(false));
         let interval = Duration::from_secs(1) * CONNECTIONS / rate;

@@ -111,7 +111,7 @@ fn play(arguments: &Arguments) -> Result<u64, DemoError> {
     ))?;
 
     let people = scenario.people();
-    let load = Load::start(gateway.address, arguments.rate, people.clone());
+    let load = Load::start(gateway.address, arguments.rate, &people);
     let started = clock::monotonic();
     let is_terminal = std::io::stdout().is_terminal();
     let mut table = Table::new(scenario, people, file, environment, is_terminal);
