@@ -45,7 +45,7 @@ use crate::metrics::{metrics, status_class};
 use crate::model::{TargetHost, UpstreamKey};
 use crate::snapshot::Published;
 use context::{Context, InFlight};
-use identify::Visitor;
+use identify::Caller;
 use request_id::RequestIds;
 use respond::{Answer, Connection};
 use route::Unrouted;
@@ -309,14 +309,14 @@ fn answer_without_target(request: &RequestHeader, ctx: &mut Context) -> Option<A
 /// Finds out who the client is, where the Route's plugins ask; the answer if it may not pass.
 fn identify_consumer(request: &RequestHeader, ctx: &mut Context) -> Option<Answer> {
     let guard = ctx.route()?.guard.as_deref()?;
-    let visitor = Visitor {
+    let caller = Caller {
         request,
         is_secure: ctx.client.is_secure,
         consumers: &ctx.snapshot.consumers,
         now: clock::unix(),
         assumed: ctx.identity.assumed,
     };
-    let (identity, answer) = identify::identify(guard, visitor);
+    let (identity, answer) = identify::identify(guard, caller);
     ctx.identity = identity;
     answer
 }

@@ -5,7 +5,7 @@ use http::{HeaderName, StatusCode};
 use pingora_http::RequestHeader;
 use sha1::{Digest, Sha1};
 
-use super::{Identity, Visitor, after_scheme};
+use super::{Caller, Identity, after_scheme};
 use crate::proxy::respond::Answer;
 use crate::snapshot::{BasicAuth, Found, Password, decode_base64};
 
@@ -17,18 +17,18 @@ pub const FIELDS: [HeaderName; 2] = [PROXY_AUTHORIZATION, AUTHORIZATION];
 const NOBODY: &str = "00000000-0000-0000-0000-000000000000";
 
 /// Finds whose the request's name and password are.
-pub fn find(basic_auth: &BasicAuth, visitor: Visitor<'_>) -> Result<Identity, Answer> {
-    identity(visitor).ok_or_else(|| {
+pub fn find(basic_auth: &BasicAuth, caller: Caller<'_>) -> Result<Identity, Answer> {
+    identity(caller).ok_or_else(|| {
         Answer::keeping(StatusCode::UNAUTHORIZED, "Unauthorized")
             .challenging(basic_auth.common.challenge.clone())
     })
 }
 
-fn identity(visitor: Visitor<'_>) -> Option<Identity> {
-    let (password, found) = find_name(visitor)?;
+fn identity(caller: Caller<'_>) -> Option<Identity> {
+    let (password, found) = find_name(caller)?;
     let id = found
         .as_ref()
-        .map_or(NOBODY, |found| visitor.consumers.get(found.consumer).id_text());
+        .map_or(NOBODY, |found| caller.consumers.get(found.consumer).id_text());
     let mut hasher = Sha1::new();
     hasher.update(&password);
     hasher.update(id);
@@ -38,14 +38,14 @@ fn identity(visitor: Visitor<'_>) -> Option<Identity> {
 }
 
 /// Returns the password that was sent, and what its name is known by if it is.
-fn find_name(visitor: Visitor<'_>) -> Option<(Vec<u8>, Option<Found<'_, Password>>)> {
+fn find_name(caller: Caller<'_>) -> Option<(Vec<u8>, Option<Found<'_, Password>>)> {
     let mut unknown = None;
     for field in &FIELDS {
-        let Some((name, password)) = credentials(visitor.request, field) else {
+        let Some((name, password)) = credentials(caller.request, field) else {
             continue;
         };
         let name = std::str::from_utf8(&name).ok();
-        if let Some(found) = name.and_then(|name| visitor.consumers.find_username(name)) {
+        if let Some(found) = name.and_then(|name| caller.consumers.find_username(name)) {
             return Some((password, Some(found)));
         }
         unknown = Some((password, None));

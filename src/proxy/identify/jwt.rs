@@ -10,7 +10,7 @@ use http::{HeaderValue, StatusCode};
 use pingora_http::RequestHeader;
 use serde_json::{Map, Value};
 
-use super::{Identity, Visitor, after_scheme};
+use super::{Caller, Identity, after_scheme};
 use crate::model;
 use crate::proxy::respond::{Answer, Text};
 use crate::proxy::{cookie, query};
@@ -23,8 +23,8 @@ const ALGORITHMS: [&str; 12] = [
 ];
 
 /// Finds whose token the request has.
-pub fn find(jwt: &Jwt, visitor: Visitor<'_>) -> Result<Identity, Answer> {
-    identity(&jwt.rules, visitor).map_err(|refusal| refusal.answer(jwt))
+pub fn find(jwt: &Jwt, caller: Caller<'_>) -> Result<Identity, Answer> {
+    identity(&jwt.rules, caller).map_err(|refusal| refusal.answer(jwt))
 }
 
 /// Why a token, or its absence, does not identify anybody.
@@ -44,11 +44,11 @@ enum Refusal {
     Claims(Vec<(&'static str, &'static str)>),
 }
 
-fn identity(rules: &model::Jwt, visitor: Visitor<'_>) -> Result<Identity, Refusal> {
-    let token = token_of(rules, visitor.request)?;
+fn identity(rules: &model::Jwt, caller: Caller<'_>) -> Result<Identity, Refusal> {
+    let token = token_of(rules, caller.request)?;
     let token = Token::parse(&token)?;
     let issuer = token.issuer(&rules.key_claim_name)?;
-    let found = visitor.consumers.find_issuer(issuer);
+    let found = caller.consumers.find_issuer(issuer);
     let found = found.ok_or(Refusal::UnknownIssuer)?;
     if !found.credential.signs_with(token.algorithm) {
         return Err(Refusal::Algorithm);
@@ -60,7 +60,7 @@ fn identity(rules: &model::Jwt, visitor: Visitor<'_>) -> Result<Identity, Refusa
             Unverified::UnusableKey => Refusal::Key,
             Unverified::Signature => Refusal::Signature,
         })?;
-    check_claims(rules, &token.claims, visitor.now)?;
+    check_claims(rules, &token.claims, caller.now)?;
     Ok(Identity::known(found.consumer, &found.credential.key))
 }
 

@@ -6,7 +6,7 @@ use http::StatusCode;
 use pingora_http::RequestHeader;
 use uuid::Uuid;
 
-use super::{Identity, Visitor};
+use super::{Caller, Identity};
 use crate::proxy::query;
 use crate::proxy::respond::Answer;
 use crate::snapshot::KeyAuth;
@@ -16,12 +16,12 @@ const DUPLICATE: &str = "Duplicate API key found";
 const UNKNOWN: &str = "Unauthorized";
 
 /// Finds whose the request's key is.
-pub fn find(key_auth: &KeyAuth, visitor: Visitor<'_>) -> Result<Identity, Answer> {
+pub fn find(key_auth: &KeyAuth, caller: Caller<'_>) -> Result<Identity, Answer> {
     let refuse = |message| {
         Answer::keeping(StatusCode::UNAUTHORIZED, message).challenging(key_auth.common.challenge.clone())
     };
-    let key = key_of(key_auth, visitor.request).map_err(refuse)?;
-    let found = visitor.consumers.find_key(&key, visitor.now);
+    let key = key_of(key_auth, caller.request).map_err(refuse)?;
+    let found = caller.consumers.find_key(&key, caller.now);
     let found = found.ok_or_else(|| refuse(UNKNOWN))?;
     let mut buffer = Uuid::encode_buffer();
     let id = found.credential.id.hyphenated().encode_lower(&mut buffer);

@@ -43,7 +43,7 @@ pub struct Identity {
 
 /// A request at the door.
 #[derive(Clone, Copy)]
-pub struct Visitor<'a> {
+pub struct Caller<'a> {
     /// What it brings.
     pub request: &'a RequestHeader,
     /// It came by TLS.
@@ -56,30 +56,30 @@ pub struct Visitor<'a> {
     pub assumed: Option<ConsumerIndex>,
 }
 
-/// Finds out who a visitor is, and the answer if it may not pass. Who was identified and then refused
+/// Finds out who a caller is, and the answer if it may not pass. Who was identified and then refused
 /// is told all the same, for the log.
-pub fn identify(guard: &Guard, visitor: Visitor<'_>) -> (Identity, Option<Answer>) {
+pub fn identify(guard: &Guard, caller: Caller<'_>) -> (Identity, Option<Answer>) {
     let mut identity = Identity::default();
-    let refusal = run(guard, visitor, &mut identity).err();
-    identity.assumed = visitor.assumed;
+    let refusal = run(guard, caller, &mut identity).err();
+    identity.assumed = caller.assumed;
     (identity, refusal)
 }
 
-fn run(guard: &Guard, visitor: Visitor<'_>, identity: &mut Identity) -> Result<(), Answer> {
+fn run(guard: &Guard, caller: Caller<'_>, identity: &mut Identity) -> Result<(), Answer> {
     if let Some(jwt) = &guard.jwt {
-        identity.ask(&jwt.common, visitor, || jwt::find(jwt, visitor))?;
+        identity.ask(&jwt.common, caller, || jwt::find(jwt, caller))?;
     }
     if let Some(key_auth) = &guard.key_auth {
-        identity.ask(&key_auth.common, visitor, || key_auth::find(key_auth, visitor))?;
+        identity.ask(&key_auth.common, caller, || key_auth::find(key_auth, caller))?;
     }
     if let Some(basic_auth) = &guard.basic_auth {
-        identity.ask(&basic_auth.common, visitor, || {
-            basic_auth::find(basic_auth, visitor)
+        identity.ask(&basic_auth.common, caller, || {
+            basic_auth::find(basic_auth, caller)
         })?;
     }
     match &guard.acl {
-        Some(acl) if acl.applies.to(visitor.is_secure, visitor.is_preflight()) => {
-            acl::check(acl, visitor.consumers, identity)
+        Some(acl) if acl.applies.to(caller.is_secure, caller.is_preflight()) => {
+            acl::check(acl, caller.consumers, identity)
         }
         _ => Ok(()),
     }
@@ -102,20 +102,20 @@ impl Identity {
         self.consumer.is_some() && !self.is_anonymous
     }
 
-    /// Runs one plugin, unless it is not for this visitor or rests.
+    /// Runs one plugin, unless it is not for this caller or rests.
     fn ask(
         &mut self,
         common: &Common,
-        visitor: Visitor<'_>,
+        caller: Caller<'_>,
         find: impl FnOnce() -> Result<Self, Answer>,
     ) -> Result<(), Answer> {
-        if !common.applies.to(visitor.is_secure, visitor.is_preflight()) {
+        if !common.applies.to(caller.is_secure, caller.is_preflight()) {
             return Ok(());
         }
         if common.anonymous.is_some() && self.is_known() {
             return Ok(());
         }
-        if let Some(consumer) = visitor.assumed {
+        if let Some(consumer) = caller.assumed {
             self.consumer = Some(consumer);
             return Ok(());
         }
@@ -136,7 +136,7 @@ impl Identity {
     }
 }
 
-impl Visitor<'_> {
+impl Caller<'_> {
     /// A browser that asks whether it may ask (or anything else that sends `OPTIONS`).
     fn is_preflight(&self) -> bool {
         self.request.method == Method::OPTIONS

@@ -166,14 +166,14 @@ fn visit_by(
 ) -> (String, Identity, Option<Answer>) {
     let consumers = consumers();
     let guard = Guard::build(PluginIndex::new(&plugins).plugins_for(ROUTE, None), &consumers);
-    let visitor = Visitor {
+    let caller = Caller {
         request,
         is_secure,
         consumers: &consumers,
         now: Duration::from_secs(NOW),
         assumed: None,
     };
-    let (identity, answer) = identify(&guard, visitor);
+    let (identity, answer) = identify(&guard, caller);
     let label = identity.consumer.map(|consumer| consumers.get(consumer).label());
     (label.unwrap_or("nobody").to_owned(), identity, answer)
 }

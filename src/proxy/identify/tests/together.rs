@@ -86,7 +86,7 @@ fn who_is_taken_for_granted_is_only_where_somebody_asks() {
     let consumers = consumers();
     let request = get("/", &[]);
     let assumed = consumers.find("bob");
-    let visitor = Visitor {
+    let caller = Caller {
         request: &request,
         is_secure: false,
         consumers: &consumers,
@@ -98,7 +98,7 @@ fn who_is_taken_for_granted_is_only_where_somebody_asks() {
         let plugins = PluginIndex::new(&plugins);
         identify(
             &Guard::build(plugins.plugins_for(ROUTE, None), &consumers),
-            visitor,
+            caller,
         )
     };
     for plugins in [
