@@ -311,7 +311,6 @@ fn identify_consumer(request: &RequestHeader, ctx: &mut Context) -> Option<Answe
     let guard = ctx.route()?.guard.as_deref()?;
     let caller = Caller {
         request,
-        is_secure: ctx.client.is_secure,
         consumers: &ctx.snapshot.consumers,
         now: clock::unix(),
         assumed: ctx.identity.assumed,

@@ -14,7 +14,7 @@ use super::context::Context;
 use super::cookie;
 use super::hash_input::joined;
 use crate::balance::{Bucket, BucketKey, is_turn};
-use crate::model::{Identifier, Reason, RouteProtocol, Share, Variant};
+use crate::model::{Identifier, Reason, Share, Variant};
 use crate::snapshot::{Audience, Consumer, GroupId, Release, Rule, Split};
 
 /// The variant of a request, and why.
@@ -108,11 +108,8 @@ pub fn choose_variant(request: &RequestHeader, ctx: &mut Context) {
     let Some(Release { rule, canary, .. }) = ctx.release().map(Arc::as_ref) else {
         return;
     };
-    let came_by = match ctx.client.is_secure {
-        true => RouteProtocol::Https,
-        false => RouteProtocol::Http,
-    };
-    if !rule.protocols.contains(&came_by) {
+    // As for every plugin, http and https are one; what is left out is a canary for gRPC alone.
+    if rule.protocols.is_empty() {
         return;
     }
     let named = rule.override_header.as_ref();

@@ -45,10 +45,9 @@ pub struct Common {
 /// For which requests a plugin runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Applies {
-    /// For clients that came by plain HTTP.
+    /// For requests of HTTP at all. As in Kong, `http` and `https` are one here: a plugin that lists either
+    /// runs for both, so that none that asks for a credential can be gone round by coming without TLS.
     pub to_http: bool,
-    /// For clients that came by TLS.
-    pub to_https: bool,
     /// For `OPTIONS` too.
     pub to_preflight: bool,
 }
@@ -117,16 +116,14 @@ pub struct Acl {
 impl Applies {
     fn new(protocols: &[RouteProtocol], to_preflight: bool) -> Self {
         Self {
-            to_http: protocols.contains(&RouteProtocol::Http),
-            to_https: protocols.contains(&RouteProtocol::Https),
+            to_http: !protocols.is_empty(),
             to_preflight,
         }
     }
 
     /// Says whether the plugin runs for a request.
-    pub fn to(self, is_secure: bool, is_preflight: bool) -> bool {
-        let to_protocol = if is_secure { self.to_https } else { self.to_http };
-        to_protocol && (self.to_preflight || !is_preflight)
+    pub fn to(self, is_preflight: bool) -> bool {
+        self.to_http && (self.to_preflight || !is_preflight)
     }
 }
 
@@ -333,15 +330,14 @@ mod tests {
     fn a_plugin_runs_for_its_protocols_and_methods() {
         use RouteProtocol::{Http, Https};
         for (protocols, to_preflight, expected) in [
-            (&[Http, Https][..], true, [true, true, true, true]),
-            (&[Http, Https], false, [true, false, true, false]),
-            (&[Https], true, [false, false, true, true]),
-            (&[Http], false, [true, false, false, false]),
-            (&[], true, [false; 4]),
+            (&[Http, Https][..], true, [true, true]),
+            (&[Http, Https], false, [true, false]),
+            (&[Https], true, [true, true]),
+            (&[Http], false, [true, false]),
+            (&[], true, [false; 2]),
         ] {
             let applies = Applies::new(protocols, to_preflight);
-            let cases = [(false, false), (false, true), (true, false), (true, true)];
-            let actual = cases.map(|(is_secure, is_preflight)| applies.to(is_secure, is_preflight));
+            let actual = [false, true].map(|is_preflight| applies.to(is_preflight));
             assert_eq!(actual, expected, "{protocols:?} {to_preflight}");
         }
     }

@@ -46,8 +46,6 @@ pub struct Identity {
 pub struct Caller<'a> {
     /// What it brings.
     pub request: &'a RequestHeader,
-    /// It came by TLS.
-    pub is_secure: bool,
     /// Who may come.
     pub consumers: &'a Consumers,
     /// Time since 1970.
@@ -78,9 +76,7 @@ fn run(guard: &Guard, caller: Caller<'_>, identity: &mut Identity) -> Result<(),
         })?;
     }
     match &guard.acl {
-        Some(acl) if acl.applies.to(caller.is_secure, caller.is_preflight()) => {
-            acl::check(acl, caller.consumers, identity)
-        }
+        Some(acl) if acl.applies.to(caller.is_preflight()) => acl::check(acl, caller.consumers, identity),
         _ => Ok(()),
     }
 }
@@ -109,7 +105,7 @@ impl Identity {
         caller: Caller<'_>,
         find: impl FnOnce() -> Result<Self, Answer>,
     ) -> Result<(), Answer> {
-        if !common.applies.to(caller.is_secure, caller.is_preflight()) {
+        if !common.applies.to(caller.is_preflight()) {
             return Ok(());
         }
         if common.anonymous.is_some() && self.is_known() {

@@ -62,7 +62,7 @@ pub(crate) static PLUGINS: Entity = Entity {
                 min: 1,
                 is_set: true,
             },
-            "Schemes under which clients must come for it to run; grpc and grpcs are never met.",
+            "http and https are one: a plugin that lists either runs for both; one for grpc and grpcs alone never does.",
         )
         .or(|| json!(["grpc", "grpcs", "http", "https"])),
         Field::new(

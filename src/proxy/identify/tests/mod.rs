@@ -156,19 +156,14 @@ fn basic(text: &str) -> String {
 
 /// Sends a request to a door with these plugins.
 fn visit(plugins: Vec<PluginConfig>, request: &RequestHeader) -> (String, Identity, Option<Answer>) {
-    visit_by(plugins.into_iter().map(plugin).collect(), request, false)
+    visit_by(plugins.into_iter().map(plugin).collect(), request)
 }
 
-fn visit_by(
-    plugins: Vec<Plugin>,
-    request: &RequestHeader,
-    is_secure: bool,
-) -> (String, Identity, Option<Answer>) {
+fn visit_by(plugins: Vec<Plugin>, request: &RequestHeader) -> (String, Identity, Option<Answer>) {
     let consumers = consumers();
     let guard = Guard::build(PluginIndex::new(&plugins).plugins_for(ROUTE, None), &consumers);
     let caller = Caller {
         request,
-        is_secure,
         consumers: &consumers,
         now: Duration::from_secs(NOW),
         assumed: None,

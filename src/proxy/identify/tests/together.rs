@@ -88,7 +88,6 @@ fn who_is_taken_for_granted_is_only_where_somebody_asks() {
     let assumed = consumers.find("bob");
     let caller = Caller {
         request: &request,
-        is_secure: false,
         consumers: &consumers,
         now: Duration::from_secs(NOW),
         assumed,
@@ -141,14 +140,13 @@ fn preflights_pass_where_the_plugin_says_so() {
 }
 
 #[test]
-fn a_plugin_is_for_its_protocols() {
-    let plugins = || {
+fn a_plugin_for_https_asks_those_who_come_without_it_too() {
+    for (protocols, is_asked) in [(vec![RouteProtocol::Https], true), (vec![], false)] {
         let mut key_auth = plugin(key_auth(None));
-        key_auth.protocols = vec![RouteProtocol::Https];
-        vec![key_auth]
-    };
-    assert_eq!(visit_by(plugins(), &get("/", &[]), false).2, None);
-    assert!(visit_by(plugins(), &get("/", &[]), true).2.is_some());
+        key_auth.protocols = protocols;
+        let (_, _, answer) = visit_by(vec![key_auth], &get("/", &[]));
+        assert_eq!(answer.is_some(), is_asked);
+    }
 }
 
 #[test]
