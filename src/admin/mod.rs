@@ -2,5 +2,6 @@
 
 mod status;
 mod upstreams;
+pub(crate) mod wire;
 
 pub use status::StatusService;

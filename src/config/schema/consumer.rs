@@ -19,7 +19,8 @@ const NO_PLUGINS: Field = Field::new(
         is_set: false,
     },
     "Must be empty: no plugin that Serin has can be for a Consumer or a consumer group.",
-);
+)
+.file_only();
 
 /// Consumers.
 pub(crate) static CONSUMERS: Entity = Entity {
@@ -42,12 +43,14 @@ pub(crate) static CONSUMERS: Entity = Entity {
             "groups",
             GROUPS,
             "Consumer groups it is in, as decK writes them, e.g. [{name: gold}].",
-        ),
+        )
+        .file_only(),
         Field::new(
             "consumer_groups",
             GROUPS,
             "Consumer groups it is in, by name; the same as groups.",
-        ),
+        )
+        .file_only(),
         NO_PLUGINS,
         TAGS,
         CREATED_AT,

@@ -6,7 +6,7 @@
 use jsonwebtoken::DecodingKey;
 use serde_json::{Value, json};
 
-use super::{CREATED_AT, Entity, Field, ID, Kind, TAGS, UPDATED_AT, format, no_check};
+use super::{CREATED_AT, Entity, Field, ID, Kind, Made, TAGS, UPDATED_AT, format, no_check};
 use crate::config::check::Scope;
 
 const CONSUMER: Field = Field::new(
@@ -33,6 +33,7 @@ pub(crate) static KEYAUTH_CREDENTIALS: Entity = Entity {
         )
         .required()
         .secret()
+        .made(Made::Token)
         .hint(NOT_MADE_UP),
         Field::new(
             "ttl",
@@ -100,13 +101,15 @@ pub(crate) static JWT_SECRETS: Entity = Entity {
             "What the token's key claim (iss) must say; unique.",
         )
         .required()
-        .hint("what the token's claim iss says; one made up at random would change at each reload"),
+        .hint("what the token's claim iss says; one made up at random would change at each reload")
+        .made(Made::Token),
         Field::new(
             "secret",
             Kind::Text(&format::NON_EMPTY),
             "Secret of an HS algorithm. Never shown.",
         )
-        .secret(),
+        .secret()
+        .made(Made::Token),
         Field::new(
             "algorithm",
             Kind::Choice {

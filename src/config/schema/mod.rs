@@ -105,6 +105,14 @@ pub(crate) struct Field {
     pub(crate) renamed: &'static [(&'static str, &'static str)],
     /// A way out of a wrong value, where kind and range do not say enough.
     pub(crate) hint: Option<&'static str>,
+    /// Where it may be written and is shown.
+    pub(crate) presence: Presence,
+    /// What the Admin API makes up when it is left out.
+    pub(crate) made: Option<Made>,
+    /// What a rule over several fields puts in its place where nothing else asks for another value.
+    pub(crate) settles: Option<fn() -> Value>,
+    /// What Kong's field refers to, where only null is taken here.
+    pub(crate) only_null: Option<&'static str>,
     /// What it does, with the unit of a number.
     pub(crate) doc: &'static str,
 }
@@ -116,6 +124,30 @@ pub(crate) enum Effect {
     Full,
     /// It accepts the field, as Kong would, and does nothing; the text says what that means.
     None(&'static str),
+}
+
+/// Where a field may be written and is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Presence {
+    /// In files, requests and answers.
+    Everywhere,
+    /// In files and requests; it is expanded into others, so no answer has it.
+    Shorthand,
+    /// In files only.
+    FileOnly,
+}
+
+/// What is made up for a field that a request leaves out, as Kong does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Made {
+    /// A UUID.
+    Id,
+    /// The time in whole seconds since 1970.
+    Seconds,
+    /// The time in seconds since 1970, with milliseconds.
+    Milliseconds,
+    /// Random text that nobody guesses.
+    Token,
 }
 
 /// What a value may be.
@@ -200,6 +232,10 @@ impl Field {
             effect: Effect::Full,
             renamed: &[],
             hint: None,
+            presence: Presence::Everywhere,
+            made: None,
+            settles: None,
+            only_null: None,
             doc,
         }
     }
@@ -244,6 +280,36 @@ impl Field {
     /// Gives a way out of a wrong value.
     pub(crate) const fn hint(mut self, hint: &'static str) -> Self {
         self.hint = Some(hint);
+        self
+    }
+
+    /// Says that it is expanded into other fields.
+    pub(crate) const fn shorthand(mut self) -> Self {
+        self.presence = Presence::Shorthand;
+        self
+    }
+
+    /// Says that the Admin API does not have it.
+    pub(crate) const fn file_only(mut self) -> Self {
+        self.presence = Presence::FileOnly;
+        self
+    }
+
+    /// Says what the Admin API makes up when it is left out.
+    pub(crate) const fn made(mut self, made: Made) -> Self {
+        self.made = Some(made);
+        self
+    }
+
+    /// Says what a rule over several fields makes of it when it is left out.
+    pub(crate) const fn settles(mut self, value: fn() -> Value) -> Self {
+        self.settles = Some(value);
+        self
+    }
+
+    /// Says what Kong's field refers to, where only null is taken here.
+    pub(crate) const fn only_null(mut self, entity: &'static str) -> Self {
+        self.only_null = Some(entity);
         self
     }
 }
@@ -297,7 +363,8 @@ pub(crate) const ID: Field = Field::new(
     "id",
     Kind::Text(&format::UUID),
     "Identity. When left out it follows from the name (UUID version 5, by Kong's scheme), so it stays the same over reloads.",
-);
+)
+.made(Made::Id);
 /// Labels.
 pub(crate) const TAGS: Field = Field::new(
     "tags",
@@ -309,13 +376,15 @@ pub(crate) const CREATED_AT: Field = Field::new(
     "created_at",
     Kind::TIMESTAMP,
     "When the entity was made, in seconds since 1970.",
-);
+)
+.made(Made::Seconds);
 /// When the entity was last changed.
 pub(crate) const UPDATED_AT: Field = Field::new(
     "updated_at",
     Kind::TIMESTAMP,
     "When the entity was last changed, in seconds since 1970.",
-);
+)
+.made(Made::Seconds);
 
 /// Keys that may stand at the top of a file, besides the entities.
 pub(crate) static TOP_LEVEL: [Field; 6] = [
@@ -354,3 +423,23 @@ pub(crate) const IGNORE: Field = Field::new(
 );
 /// The two fields that every entity may have without being part of it.
 pub(crate) static REMARKS: [Field; 2] = [COMMENT, IGNORE];
+
+/// Checks an entity by itself, for tests elsewhere: its canonical values, or what is wrong.
+#[cfg(test)]
+pub(crate) fn canonical(
+    entity: &'static Entity,
+    value: &Value,
+) -> Result<serde_json::Map<String, Value>, Vec<super::Problem>> {
+    let sources = super::mark::Sources(Vec::new());
+    let mut checker = super::check::Checker::new(&sources, Vec::new());
+    let at = super::at::At {
+        value,
+        mark: None,
+        path: super::at::Path::ROOT,
+    };
+    let checked = checker.entity(entity, None, at);
+    match checked {
+        Some(checked) if !checker.has_errors() => Ok(checked.values),
+        _ => Err(checker.finish()),
+    }
+}

@@ -67,7 +67,8 @@ pub(crate) static SERVICES: Entity = Entity {
             "url",
             Kind::Text(&format::URL),
             "Short form of protocol, host, port and path, e.g. http://shop.internal:8080/api.",
-        ),
+        )
+        .shorthand(),
     ],
     children: &[
         Child { entity: &route::ROUTES, parent: "service" },

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{CREATED_AT, Entity, Field, ID, Kind, TAGS, UPDATED_AT, format, no_check};
+use super::{CREATED_AT, Entity, Field, ID, Kind, Made, TAGS, UPDATED_AT, format, no_check};
 
 /// Port of a Target that gives none: Kong's, not 80.
 pub(crate) const DEFAULT_PORT: u16 = 8000;
@@ -31,8 +31,8 @@ pub(crate) static TARGETS: Entity = Entity {
             .required()
             .hint("name the upstream, or move the target into the 'targets' of its upstream"),
         TAGS,
-        CREATED_AT,
-        UPDATED_AT,
+        CREATED_AT.made(Made::Milliseconds),
+        UPDATED_AT.made(Made::Milliseconds),
     ],
     children: &[],
     check: no_check,

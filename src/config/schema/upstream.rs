@@ -57,7 +57,8 @@ pub(crate) static UPSTREAMS: Entity = Entity {
                 kong_only: &[],
             },
             "How a Target is chosen. Where it is left out, setting hash_on makes it consistent-hashing.",
-        ),
+        )
+        .settles(|| json!("round-robin")),
         Field::new(
             "hash_on",
             HASH_INPUT,

@@ -41,12 +41,14 @@ pub(crate) static PLUGINS: Entity = Entity {
             "consumer",
             Kind::Any,
             "Must be null: none of these plugins can be for a Consumer.",
-        ),
+        )
+        .only_null("consumers"),
         Field::new(
             "consumer_group",
             Kind::Any,
             "Must be null: none of these plugins can be for a consumer group.",
-        ),
+        )
+        .only_null("consumer_groups"),
         Field::new(
             "config",
             Kind::Chosen(&CONFIG),
