@@ -4,4 +4,7 @@
 //! routes a request or asks for the time. An entity is a map in the form in which the check returns it:
 //! defaults filled in, nothing null, a reference the id as text.
 
+mod lua;
+mod problems;
+pub(crate) mod refusal;
 pub(crate) mod show;
