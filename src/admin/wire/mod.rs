@@ -4,6 +4,8 @@
 //! routes a request or asks for the time. An entity is a map in the form in which the check returns it:
 //! defaults filled in, nothing null, a reference the id as text.
 
+pub(crate) mod body;
+mod form;
 mod lua;
 mod problems;
 pub(crate) mod refusal;
