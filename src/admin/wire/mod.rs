@@ -10,4 +10,5 @@ mod lua;
 pub(crate) mod page;
 mod problems;
 pub(crate) mod refusal;
+pub(crate) mod schemas;
 pub(crate) mod show;
