@@ -7,6 +7,7 @@
 pub(crate) mod body;
 mod form;
 mod lua;
+pub(crate) mod openapi;
 pub(crate) mod page;
 mod problems;
 pub(crate) mod refusal;
