@@ -16,6 +16,7 @@
 //! | [`balance`] | choosing among Targets |
 //! | [`health`] | which Targets may be chosen; outlives snapshots |
 //! | [`rollout`] | a release in time |
+//! | [`store`] | what outlives the process |
 //! | [`admin`] | what operators and their tools talk to |
 //!
 //! # The two flows
@@ -48,6 +49,8 @@ pub mod health;
 
 pub mod kept;
 pub mod rollout;
+
+pub mod store;
 
 pub mod access_log;
 pub mod admin;

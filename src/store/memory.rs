@@ -1,0 +1,186 @@
+//! A store that ends with the process.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use serde_json::{Map, Value};
+use tokio::sync::watch::Sender;
+use uuid::Uuid;
+
+use super::watch::{History, by_revision, check_history};
+use super::{
+    Base, Change, CommitError, Committed, Entry, KEPT_ENTRIES, Key, Loaded, Store, StoreError, Transaction,
+    Watch,
+};
+
+/// Keeps everything in memory, with the promises of [`Store`] except that anything outlives the process.
+pub struct Memory(Arc<Shared>);
+
+struct Shared {
+    state: Mutex<State>,
+    newest: Sender<u64>,
+    kept_entries: usize,
+}
+
+#[derive(Default)]
+struct State {
+    revision: u64,
+    entities: BTreeMap<Key, Map<String, Value>>,
+    bases: BTreeMap<String, Base>,
+    notes: BTreeMap<Uuid, Value>,
+    entries: VecDeque<Entry>,
+    /// The newest revision of which an entry has been let go.
+    forgotten: u64,
+}
+
+impl Memory {
+    /// Returns an empty store.
+    pub fn new() -> Self {
+        Self::keeping(KEPT_ENTRIES)
+    }
+
+    /// Returns an empty store whose audit trail is bounded otherwise.
+    pub(super) fn keeping(kept_entries: usize) -> Self {
+        Self(Arc::new(Shared {
+            state: Mutex::default(),
+            newest: Sender::new(0),
+            kept_entries,
+        }))
+    }
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for Memory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Memory").finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    /// No holder of this lock can panic half-way through a change, so a poisoned one is still whole.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn apply(&mut self, transaction: Transaction, kept_entries: usize) {
+        self.revision += 1;
+        for change in transaction.changes {
+            match change {
+                Change::Put(key, values) => {
+                    self.entities.insert(key, values);
+                }
+                Change::Delete(key) => {
+                    self.entities.remove(&key);
+                }
+            }
+        }
+        for source in &transaction.forget {
+            self.bases.remove(source);
+        }
+        if let Some(base) = transaction.base {
+            self.bases.insert(base.source.clone(), base);
+        }
+        for mut entry in transaction.entries {
+            entry.revision = self.revision;
+            self.entries.push_back(entry);
+        }
+        while self.entries.len() > kept_entries {
+            let oldest = self.entries.pop_front();
+            self.forgotten = oldest.map_or(self.forgotten, |entry| entry.revision);
+        }
+    }
+
+    /// Returns the place of the first entry of a revision above `revision`.
+    fn after(&self, revision: u64) -> usize {
+        self.entries.partition_point(|entry| entry.revision <= revision)
+    }
+}
+
+#[async_trait]
+impl Store for Memory {
+    async fn load(&self) -> Result<Loaded, StoreError> {
+        let state = self.0.lock();
+        Ok(Loaded {
+            revision: state.revision,
+            entities: (state.entities.iter())
+                .map(|(key, values)| (key.clone(), values.clone()))
+                .collect(),
+            bases: state.bases.values().cloned().collect(),
+            notes: state.notes.iter().map(|(id, note)| (*id, note.clone())).collect(),
+        })
+    }
+
+    async fn revision(&self) -> Result<u64, StoreError> {
+        Ok(self.0.lock().revision)
+    }
+
+    async fn commit(&self, transaction: Transaction, expected_revision: u64) -> Result<u64, CommitError> {
+        let mut state = self.0.lock();
+        if state.revision != expected_revision {
+            return Err(CommitError::Conflict {
+                actual: state.revision,
+            });
+        }
+        state.apply(transaction, self.0.kept_entries);
+        // Told under the lock, so that revisions are told in order.
+        self.0.newest.send_replace(state.revision);
+        Ok(state.revision)
+    }
+
+    async fn watch(&self, from_revision: u64) -> Result<Watch, StoreError> {
+        check_history(from_revision, self.0.lock().forgotten)?;
+        let history: Arc<dyn History> = self.0.clone();
+        Ok(Watch::new(
+            Arc::downgrade(&history),
+            self.0.newest.subscribe(),
+            from_revision,
+        ))
+    }
+
+    async fn entries(&self, before: Option<u64>, limit: usize) -> Result<Vec<Entry>, StoreError> {
+        let state = self.0.lock();
+        let end = match before {
+            Some(before) => before.checked_sub(1).map_or(0, |last| state.after(last)),
+            None => state.entries.len(),
+        };
+        let mut page: Vec<Entry> = Vec::new();
+        for entry in state.entries.range(..end).rev() {
+            if page.len() >= limit && page.last().is_none_or(|last| last.revision != entry.revision) {
+                break;
+            }
+            page.push(entry.clone());
+        }
+        Ok(page)
+    }
+
+    async fn note(&self, notes: Vec<(Uuid, Option<Value>)>) -> Result<(), StoreError> {
+        let mut state = self.0.lock();
+        for (id, note) in notes {
+            match note {
+                Some(note) => state.notes.insert(id, note),
+                None => state.notes.remove(&id),
+            };
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl History for Shared {
+    async fn since(self: Arc<Self>, revision: u64, limit: usize) -> Result<Vec<Committed>, StoreError> {
+        let state = self.lock();
+        check_history(revision, state.forgotten)?;
+        let last = state.revision.min(revision.saturating_add(limit as u64));
+        let entries = state.entries.range(state.after(revision)..state.after(last));
+        Ok(by_revision(revision, last, entries.cloned()))
+    }
+}
