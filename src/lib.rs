@@ -9,7 +9,10 @@
 //! | [`cli`] | the verbs: run, check, schema, demo, healthcheck |
 //! | [`server`] | builds the parts, starts and ends them in order |
 //! | [`model`] | what an operator names, as checked values |
-//! | [`config`] | how a change comes in |
+//! | [`config`] | what files say, judged by one table |
+//! | [`entity`] | what is kept, in one form |
+//! | [`store`] | where it outlives the process |
+//! | [`control`] | how a change takes effect: the one door |
 //! | [`snapshot`] | what requests read: compiled, immutable, numbered |
 //! | [`edge`] | what stands before a request: sockets, connections |
 //! | [`proxy`] | how a request goes through |
@@ -23,8 +26,9 @@
 //!
 //! - A request: `limits → client → route → select → forward → respond → record`, all reading the
 //!   one [`snapshot::Snapshot`] that it took when it began.
-//! - A change: `source → yaml → check → model → build → publish`, in [`config`] and [`snapshot`].
-//!   A change that does not compile changes nothing.
+//! - A change: `source → yaml → check → entities` of a file, or a body → `check` of the Admin API; then
+//!   `plan → merge → build → commit → publish`, in [`control`]. A change that cannot be built, or that the
+//!   store does not take, changes nothing.
 
 pub mod cli;
 pub mod server;
@@ -36,6 +40,10 @@ pub mod metrics;
 pub mod model;
 
 pub mod config;
+pub mod entity;
+
+pub mod control;
+pub mod store;
 
 pub mod snapshot;
 
@@ -49,8 +57,6 @@ pub mod health;
 
 pub mod kept;
 pub mod rollout;
-
-pub mod store;
 
 pub mod access_log;
 pub mod admin;

@@ -81,6 +81,8 @@ pub struct Metrics {
     pub reloads: IntCounterVec,
     /// 1 while the source asks for something that only a restart can change.
     pub restart_required: IntGauge,
+    /// Entities in which what is in force differs from the file.
+    pub drifted: IntGauge,
     /// Seconds since the last good answer for a name, by `name`.
     pub dns_age: GaugeVec,
     /// DNS look-ups by `outcome`: `ok`, `failed`.
@@ -249,6 +251,11 @@ impl Metrics {
                 r,
                 "serin_config_restart_required",
                 "1 while the source asks for something that only a restart can change.",
+            ),
+            drifted: gauge(
+                r,
+                "serin_config_drifted_entities",
+                "Entities in which what is in force differs from the file, because of the Admin API.",
             ),
             dns_age: register(
                 r,

@@ -13,15 +13,17 @@ use pingora::server::{RunArgs, Server, ShutdownWatch};
 use pingora::services::background::{BackgroundService, background_service};
 
 use crate::admin::StatusService;
-use crate::config::load;
-use crate::config::reload::{RefusedError, Reload, Source, compile};
+use crate::config::reload::{Reload, Source};
+use crate::config::{Known, load};
+use crate::control::{Keeper, RefusedError};
 use crate::edge::{BindError, Listener, Worker};
 use crate::health::{HealthService, Observed, dns};
 use crate::lifecycle::{Lifecycle, SignalWatch};
-use crate::model::Settings;
+use crate::model::{self, Settings};
 use crate::proxy::Gateway;
 use crate::rollout;
 use crate::snapshot::Published;
+use crate::store::{Embedded, Memory, Store, StoreError};
 
 /// Idle connections to Targets that a worker keeps. Pingora's 128 are one list for all Upstreams:
 /// with more connections than that in use it thrashes and a request costs twice the CPU. The list
@@ -57,16 +59,18 @@ pub fn run(source: Source) -> Result<(), StartError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let loaded = load(&source.paths, &source.overrides).map_err(RefusedError::Problems)?;
-    let (snapshot, outcome) = runtime.block_on(async {
-        let resolver = dns::resolver(&loaded.configuration.settings.dns);
-        compile(loaded, &observed, &resolver, None).await
-    })?;
-    for warning in &outcome.warnings {
+    let mut known = Known::default();
+    let loaded = load(&source.paths, &source.overrides, &mut known).map_err(RefusedError::Problems)?;
+    for warning in &loaded.warnings {
         warn!("{warning}");
     }
-    let settings = snapshot.source.settings.clone();
-    let published = Arc::new(Published::new(snapshot));
+    let settings = loaded.configuration.settings.clone();
+    let store = open_store(&settings.store).map_err(RefusedError::Store)?;
+    let keeper = runtime.block_on(async {
+        let resolver = dns::resolver(&settings.dns);
+        Keeper::start(source.clone(), loaded, known, store, observed.clone(), &resolver).await
+    })?;
+    let (published, door, store) = (keeper.published(), keeper.door(), keeper.store());
     let health = HealthService::new(published.clone(), observed.clone());
     runtime.block_on(health.run_first_pass());
     drop(runtime);
@@ -84,19 +88,15 @@ pub fn run(source: Source) -> Result<(), StartError> {
 
     let conf = Arc::new(pingora_conf());
     let lifecycle = Arc::new(Lifecycle::new(workers + OTHER_PARTS));
-    let reload = Arc::new(Reload::new(
-        source,
-        published.clone(),
-        observed.clone(),
-        outcome,
-        loaded_from,
-    ));
+    let reload = Reload::new(source, door.clone(), loaded_from);
     let mut server = Server::new_with_opt_and_conf(None, pingora_conf());
     server.bootstrap();
     server.add_service(background_service("health", health));
     let control = Control {
         observed: observed.clone(),
-        reload: reload.clone(),
+        keeper: tokio::sync::Mutex::new(keeper),
+        reload,
+        store,
         published: published.clone(),
         lifecycle: lifecycle.clone(),
     };
@@ -107,7 +107,7 @@ pub fn run(source: Source) -> Result<(), StartError> {
             socket.into_std(),
             lifecycle.clone(),
             published.clone(),
-            reload,
+            door,
             observed,
         );
         server.add_service(background_service("status", status));
@@ -120,11 +120,19 @@ pub fn run(source: Source) -> Result<(), StartError> {
     }
     // The workers hold duplicates; when the last of those is closed, so is the socket.
     drop(listeners);
-    info!("generation 1 is in force on {workers} workers");
+    let generation = published.current().generation;
+    info!("generation {generation} is in force on {workers} workers");
     server.run(RunArgs {
         shutdown_signal: Box::new(SignalWatch { lifecycle, published }),
     });
     Ok(())
+}
+
+fn open_store(store: &model::Store) -> Result<Arc<dyn Store>, StoreError> {
+    Ok(match store {
+        model::Store::Embedded(path) => Arc::new(Embedded::open(path)?),
+        model::Store::Memory => Arc::new(Memory::default()),
+    })
 }
 
 fn worker_count(settings: &Settings) -> usize {
@@ -150,7 +158,10 @@ const OTHER_PARTS: usize = 2;
 /// The control thread: what changes the configuration in force, what names resolve to, how far ramps are.
 struct Control {
     observed: Arc<Observed>,
-    reload: Arc<Reload>,
+    /// Taken once, by the one thread that runs it.
+    keeper: tokio::sync::Mutex<Keeper>,
+    reload: Reload,
+    store: Arc<dyn Store>,
     published: Arc<Published>,
     lifecycle: Arc<Lifecycle>,
 }
@@ -159,11 +170,13 @@ struct Control {
 impl BackgroundService for Control {
     async fn start(&self, shutdown: ShutdownWatch) {
         let resolver = &dns::resolver(&self.published.current().source.settings.dns);
+        let mut keeper = self.keeper.lock().await;
+        let releases = &self.observed.releases;
         tokio::join!(
+            keeper.run(resolver, shutdown.clone()),
             dns::run(&self.observed, resolver, &self.published, shutdown.clone()),
-            rollout::run(&self.published, &self.observed.releases, shutdown.clone()),
-            self.reload
-                .run(resolver, shutdown, || self.lifecycle.part_started()),
+            rollout::run(&self.published, releases, &*self.store, shutdown.clone()),
+            self.reload.run(shutdown, || self.lifecycle.part_started()),
         );
     }
 }

@@ -77,7 +77,7 @@ fn route_match(criterion: &mut Criterion) {
             ),
         ];
         for (name, configuration, subject) in cases {
-            let router = Router::build(&configuration.routes);
+            let router = Router::build(configuration.routes.iter().map(|route| &**route));
             assert_eq!(router.find(&subject).map(|matched| matched.route), Some(last));
             group.bench_function(BenchmarkId::new(name, size), |bencher| {
                 bencher.iter(|| black_box(router.find(black_box(&subject))));

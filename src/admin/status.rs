@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 
 use super::upstreams;
 use crate::clock;
-use crate::config::reload::Reload;
+use crate::control::{Door, differences};
 use crate::health::{Health, Names, Observed, UpstreamHealth};
 use crate::lifecycle::{Lifecycle, Phase};
 use crate::metrics::metrics;
@@ -34,7 +34,7 @@ pub struct StatusService {
 pub(super) struct Shown {
     lifecycle: Arc<Lifecycle>,
     pub(super) published: Arc<Published>,
-    reload: Arc<Reload>,
+    pub(super) door: Door,
     observed: Arc<Observed>,
 }
 
@@ -44,13 +44,13 @@ impl StatusService {
         socket: TcpListener,
         lifecycle: Arc<Lifecycle>,
         published: Arc<Published>,
-        reload: Arc<Reload>,
+        door: Door,
         observed: Arc<Observed>,
     ) -> Self {
         let state = Arc::new(Shown {
             lifecycle,
             published,
-            reload,
+            door,
             observed,
         });
         Self {
@@ -88,6 +88,9 @@ impl BackgroundService for StatusService {
 async fn show_metrics(State(shown): State<Arc<Shown>>) -> Response {
     read_targets(&shown.published.current(), &shown.observed.names);
     read_names(&shown.observed.names);
+    let view = shown.door.view();
+    let drifted = differences(&view.file, &view.state).len();
+    metrics().drifted.set(i64::try_from(drifted).unwrap_or(i64::MAX));
     let content_type = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
     (content_type, metrics().render()).into_response()
 }
@@ -199,7 +202,9 @@ async fn show_ready(State(shown): State<Arc<Shown>>) -> Response {
 }
 
 async fn show_status(State(shown): State<Arc<Shown>>) -> Json<Value> {
-    let outcome = shown.reload.outcome();
+    let view = shown.door.view();
+    let outcome = &view.outcome;
+    let conflicts: Vec<String> = view.conflicts.iter().map(ToString::to_string).collect();
     let snapshot = shown.published.current();
     let problems: Vec<&str> = outcome.problems.lines().collect();
     Json(json!({
@@ -217,6 +222,8 @@ async fn show_status(State(shown): State<Arc<Shown>>) -> Json<Value> {
                 "problems": problems,
             },
             "warnings": outcome.warnings,
+            "conflicts": conflicts,
+            "drifted": differences(&view.file, &view.state).len(),
             "restart_required": metrics().restart_required.get() == 1,
         },
         "server": {

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use serde_json::json;
 
 use super::{Format, print};
-use crate::config::{self, Loaded, Overrides, Problem, Report};
+use crate::config::{self, Known, Loaded, Overrides, Problem, Report};
 
 /// What `serin check` takes.
 #[derive(Debug, clap::Args)]
@@ -27,7 +27,8 @@ pub struct Args {
 
 /// Checks the files and prints what there is to say.
 pub fn run(args: &Args) -> ExitCode {
-    let result = config::load(&args.files, &Overrides::from_process(args.set.clone()));
+    let overrides = Overrides::from_process(args.set.clone());
+    let result = config::load(&args.files, &overrides, &mut Known::default());
     let text = match (args.format, &result) {
         (Format::Text, Ok(loaded)) => success(args, loaded),
         (Format::Text, Err(report)) => report.to_string(),

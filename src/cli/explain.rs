@@ -14,7 +14,7 @@ use pingora_http::RequestHeader;
 
 use super::{Format, print};
 use crate::clock;
-use crate::config::{self, Overrides};
+use crate::config::{self, Known, Overrides};
 use crate::health::Observed;
 use crate::proxy::explain::{Explanation, Question, count_canary, explain};
 use crate::snapshot::{Builder, ConsumerIndex, Snapshot};
@@ -100,8 +100,12 @@ fn answer(arguments: &Arguments) -> Result<String, String> {
 
 /// Compiles the files as if every name had an address and every Target were healthy.
 fn load(arguments: &Arguments) -> Result<Snapshot, String> {
-    let overrides = Overrides::from_process(arguments.set.clone());
-    let loaded = config::load(&arguments.files, &overrides).map_err(|report| report.to_string())?;
+    // Here nothing tells when a plugin was made, as with a store in memory: a ramp has to say when it starts.
+    let offline = "server.store.kind=memory".to_owned();
+    let set = arguments.set.iter().cloned().chain([offline]).collect();
+    let overrides = Overrides::from_process(set);
+    let loaded = config::load(&arguments.files, &overrides, &mut Known::default())
+        .map_err(|report| report.to_string())?;
     let observed = Observed::default();
     for name in loaded.configuration.host_names() {
         observed.names.assume(name, clock::monotonic());

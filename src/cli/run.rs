@@ -6,7 +6,8 @@ use std::process::ExitCode;
 use clap::Args;
 
 use crate::config::Overrides;
-use crate::config::reload::{RefusedError, Source, with_causes};
+use crate::config::reload::{Source, with_causes};
+use crate::control::RefusedError;
 use crate::server::{self, StartError};
 
 /// What `serin run` takes.

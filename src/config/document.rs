@@ -143,8 +143,6 @@ pub(crate) struct KeyCredential {
     pub(crate) key: String,
     #[serde(default)]
     pub(crate) ttl: u64,
-    #[serde(default)]
-    pub(crate) created_at: f64,
 }
 
 /// A name and a password for `basic-auth`.
@@ -176,7 +174,6 @@ pub(crate) struct Plugin {
     pub(crate) name: String,
     pub(crate) config: Map<String, Value>,
     pub(crate) protocols: Vec<String>,
-    pub(crate) created_at: Option<f64>,
 }
 
 /// `config` of `key-auth`.
@@ -253,6 +250,8 @@ pub(crate) struct Server {
     pub(crate) threads: Option<usize>,
     pub(crate) listeners: Vec<Address>,
     pub(crate) status: Value,
+    pub(crate) admin: Value,
+    pub(crate) store: Store,
     pub(crate) secret: Option<String>,
     pub(crate) secret_file: PathBuf,
     pub(crate) trusted_ips: Vec<String>,
@@ -269,6 +268,24 @@ pub(crate) struct Server {
 #[derive(Debug, Deserialize)]
 pub(crate) struct Address {
     pub(crate) address: std::net::SocketAddr,
+}
+
+/// `server.admin`, where it is not `false`.
+#[derive(Deserialize)]
+pub(crate) struct Admin {
+    pub(crate) address: std::net::SocketAddr,
+    pub(crate) token: Option<String>,
+    pub(crate) token_file: Option<PathBuf>,
+    pub(crate) read_token: Option<String>,
+    pub(crate) hosts: Vec<String>,
+    pub(crate) origins: Vec<String>,
+}
+
+/// `server.store`.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Store {
+    pub(crate) kind: String,
+    pub(crate) path: PathBuf,
 }
 
 /// `server.dns`.

@@ -9,9 +9,9 @@ use http::uri::PathAndQuery;
 use http::{HeaderName, HeaderValue};
 use serde_json::{Map, Value};
 
-use super::check::Checker;
+use super::build::Findings;
 use super::document as written;
-use super::rows::Row;
+use crate::entity::Entity;
 use crate::model::{
     ActiveChecks, HealthChecks, PassiveChecks, Probe, ProbeTls, Statuses, Threshold, Thresholds,
 };
@@ -22,8 +22,8 @@ const NO_TIMEOUT: Duration = Duration::from_secs(60);
 /// Builds the checks of one Upstream.
 pub(super) fn health_checks(
     checks: &written::HealthChecks,
-    row: &Row<'_>,
-    checker: &mut Checker<'_>,
+    entity: &Entity,
+    findings: &mut Findings,
 ) -> HealthChecks {
     let written::HealthChecks {
         threshold,
@@ -33,7 +33,7 @@ pub(super) fn health_checks(
     let checks = HealthChecks {
         threshold: Threshold::from_percent(*threshold).unwrap_or_default(),
         active: ActiveChecks {
-            probe: probe(active, row, checker),
+            probe: probe(active, entity, findings),
             timeout: seconds(active.timeout).unwrap_or(NO_TIMEOUT),
             concurrency: active.concurrency,
             healthy_interval: seconds(active.healthy.interval),
@@ -49,20 +49,16 @@ pub(super) fn health_checks(
             thresholds: thresholds(&passive.healthy, &passive.unhealthy),
         },
     };
-    warn_of_idle_checks(&checks, row, checker);
+    warn_of_idle_checks(&checks, entity, findings);
     checks
 }
 
 /// Kong's thresholds are 0 by default, so that an interval alone probes for nothing.
-fn warn_of_idle_checks(checks: &HealthChecks, row: &Row<'_>, checker: &mut Checker<'_>) {
+fn warn_of_idle_checks(checks: &HealthChecks, entity: &Entity, findings: &mut Findings) {
     let active = &checks.active;
     let mut warn = |field: &str, message: &str, hint: &str| {
-        checker.warn(
-            row.span_of("healthchecks"),
-            format!("{}.healthchecks.active.{field}", row.path),
-            message,
-            Some(hint.to_owned()),
-        );
+        let path = format!("healthchecks.active.{field}");
+        findings.warn(entity, "healthchecks", path, message, hint);
     };
     if active.healthy_interval.is_some() && !active.thresholds.has_failures() {
         warn(
@@ -102,7 +98,7 @@ fn thresholds(healthy: &written::Healthy, unhealthy: &written::Unhealthy) -> Thr
     }
 }
 
-fn probe(active: &written::ActiveChecks, row: &Row<'_>, checker: &mut Checker<'_>) -> Probe {
+fn probe(active: &written::ActiveChecks, entity: &Entity, findings: &mut Findings) -> Probe {
     let tls = match active.kind.as_str() {
         "http" => None,
         "https" => Some(ProbeTls {
@@ -112,25 +108,26 @@ fn probe(active: &written::ActiveChecks, row: &Row<'_>, checker: &mut Checker<'_
         _ => return Probe::Tcp,
     };
     let path = PathAndQuery::try_from(active.http_path.as_str()).unwrap_or_else(|error| {
-        checker.error(
-            row.span_of("healthchecks"),
-            format!("{}.healthchecks.active.http_path", row.path),
+        findings.error(
+            entity,
+            ("healthchecks", None),
+            "healthchecks.active.http_path".to_owned(),
             format!("invalid path: {error}"),
-            Some("spaces and characters beyond ASCII must be percent-encoded".to_owned()),
+            Some("spaces and characters beyond ASCII must be percent-encoded"),
         );
         PathAndQuery::from_static("/")
     });
     Probe::Http {
         path,
-        headers: headers(&active.headers, row, checker),
+        headers: headers(&active.headers, entity, findings),
         tls,
     }
 }
 
 fn headers(
     headers: &Map<String, Value>,
-    row: &Row<'_>,
-    checker: &mut Checker<'_>,
+    entity: &Entity,
+    findings: &mut Findings,
 ) -> Vec<(HeaderName, HeaderValue)> {
     let mut fields = Vec::new();
     for (name, values) in headers {
@@ -138,11 +135,12 @@ fn headers(
         for value in values {
             match (HeaderName::try_from(name), HeaderValue::try_from(value)) {
                 (Ok(name), Ok(value)) => fields.push((name, value)),
-                _ => checker.error(
-                    row.span_of("healthchecks"),
-                    format!("{}.healthchecks.active.headers.{name}", row.path),
+                _ => findings.error(
+                    entity,
+                    ("healthchecks", None),
+                    format!("healthchecks.active.headers.{name}"),
                     "a header field cannot hold this value",
-                    Some("values are one line of visible characters".to_owned()),
+                    Some("values are one line of visible characters"),
                 ),
             }
         }

@@ -14,12 +14,14 @@ use uuid::{Uuid, uuid};
 use super::check::Checker;
 use super::mark::Span;
 use super::rows::Row;
-use super::schema::address::split_host;
-use super::schema::target::DEFAULT_PORT;
+use super::schema::target::normal_target;
+use super::schema::{Field, Kind};
 use super::suggest::nearest;
 
 /// The namespace of Kong's declared entities.
 const NAMESPACE: Uuid = uuid!("fd02801f-0957-4a15-a55a-c8d9606f30b5");
+/// The kind of those who are in consumer groups.
+pub(crate) const MEMBERS: &str = "consumer_group_consumers";
 /// Dangling references for which a near name is looked up. Each costs a pass over all names, and after
 /// so many of them the mistake is another one, such as a list that was left out.
 const MAX_SUGGESTIONS: usize = 20;
@@ -28,15 +30,15 @@ const MAX_SUGGESTIONS: usize = 20;
 #[derive(Debug)]
 pub(crate) struct Identities {
     pub(crate) ids: Vec<Uuid>,
-    /// The row that a Route's or plugin's `service`, a Target's `upstream` or a credential's `consumer` means.
+    /// The row that a Route's or plugin's `service`, a Target's `upstream` or a `consumer` means.
     pub(crate) references: Vec<Option<usize>>,
-    /// The row that a plugin's `route` means, by the plugin's row.
-    pub(crate) routes: HashMap<usize, usize>,
+    /// The row that a plugin's `route` or a member's `consumer_group` means, by the row of either.
+    seconds: HashMap<usize, usize>,
     /// The rows of the consumer groups that a Consumer lists, each once, by the Consumer's row.
     pub(crate) groups: HashMap<usize, Vec<usize>>,
     /// Rows by id, and by name.
     by_id: HashMap<(&'static str, Uuid), usize>,
-    names: HashMap<(&'static str, String), usize>,
+    names: HashMap<(&'static str, usize, String), usize>,
 }
 
 impl Identities {
@@ -44,8 +46,22 @@ impl Identities {
     pub(crate) fn find(&self, entity: &'static str, name: &str) -> Option<usize> {
         let id = Uuid::parse_str(name).ok();
         id.and_then(|id| self.by_id.get(&(entity, id)))
-            .or_else(|| self.names.get(&(entity, name.to_owned())))
+            // What names an entity is unique by its first rule.
+            .or_else(|| self.names.get(&(entity, 0, format!("{name}\n"))))
             .copied()
+    }
+
+    /// Returns the row of an id.
+    pub(crate) fn row_of(&self, entity: &'static str, id: Uuid) -> Option<usize> {
+        self.by_id.get(&(entity, id)).copied()
+    }
+
+    /// Returns the row that a field of a row refers to.
+    pub(crate) fn reference(&self, row: usize, field: &str) -> Option<usize> {
+        match field {
+            "route" | "consumer_group" => self.seconds.get(&row).copied(),
+            _ => self.references[row],
+        }
     }
 }
 
@@ -58,7 +74,7 @@ pub(crate) fn resolve(rows: &[Row<'_>], is_complete: bool, checker: &mut Checker
         result: Identities {
             ids: vec![Uuid::nil(); rows.len()],
             references: vec![None; rows.len()],
-            routes: HashMap::new(),
+            seconds: HashMap::new(),
             groups: HashMap::new(),
             by_id: HashMap::new(),
             names: HashMap::new(),
@@ -82,8 +98,11 @@ pub(crate) fn resolve(rows: &[Row<'_>], is_complete: bool, checker: &mut Checker
         resolver.identify(entity, checker);
     }
     resolver.refer_to_groups(checker);
+    resolver.refer(MEMBERS, "consumer", "consumers", checker);
+    resolver.refer_too(MEMBERS, "consumer_group", "consumer_groups", checker);
+    resolver.identify(MEMBERS, checker);
     resolver.refer("plugins", "service", "services", checker);
-    resolver.refer_to_routes(checker);
+    resolver.refer_too("plugins", "route", "routes", checker);
     resolver.identify("plugins", checker);
     resolver.result
 }
@@ -158,10 +177,11 @@ impl Resolver<'_, '_> {
             "targets" if reference.is_some() => format!("{key}:{}", id_of(reference)),
             // Kong's cache keys of these: the fields that are unique together.
             "acls" => format!("{key}:{}", id_of(reference)),
+            MEMBERS => format!("{}:{}", id_of(self.result.seconds.get(&index)), id_of(reference)),
             "plugins" => match row.written_text("instance_name") {
                 Some(name) => name.to_owned(),
                 None => {
-                    let route = id_of(self.result.routes.get(&index));
+                    let route = id_of(self.result.seconds.get(&index));
                     format!("plugins:{key}:{route}:{}:", id_of(reference))
                 }
             },
@@ -169,44 +189,60 @@ impl Resolver<'_, '_> {
         })
     }
 
-    /// Returns what no other row may have: the field that is reported, in which namespace, and the text
-    /// that must differ.
-    fn unique_keys(&self, index: usize) -> Vec<(&'static str, &'static str, String)> {
-        let row = &self.rows[index];
-        let (entity, field) = (row.entity.name, row.entity.key);
-        let reference = self.result.references[index];
-        let mut keys = Vec::new();
-        if let Some(name) = row.written_text(field) {
-            let key = match (entity, reference) {
-                ("targets", Some(upstream)) => Some(format!("{upstream} {}", normal_target(name))),
-                ("acls", Some(consumer)) => Some(format!("{consumer} {name}")),
-                // Which one a dangling reference means nobody knows.
-                ("targets" | "acls", None) => None,
-                ("plugins", service) => {
-                    let route = self.result.routes.get(&index);
-                    let is_known = |field: &str, found: bool| found || row.values.get(field).is_none();
-                    (is_known("service", service.is_some()) && is_known("route", route.is_some()))
-                        .then(|| format!("{name} {route:?} {service:?}"))
+    /// Returns what no other row may have: the rule, the field that is reported, and the text that must
+    /// differ.
+    fn unique_keys(&self, index: usize) -> Vec<(usize, &'static str, String)> {
+        let rules = self.rows[index].entity.unique.iter().enumerate();
+        rules
+            .filter_map(|(rule, unique)| {
+                let mut key = String::new();
+                for field in unique.fields {
+                    match self.unique_text(index, field) {
+                        Some(text) => key.push_str(&text),
+                        None if unique.counts_null && !self.is_dangling(index, field) => {}
+                        // Which one a dangling reference means nobody knows.
+                        None => return None,
+                    }
+                    key.push('\n');
                 }
-                _ => Some(name.to_owned()),
-            };
-            keys.extend(key.map(|key| (field, entity, key)));
+                let is_name = |field: &&&str| !self.is_reference(index, field);
+                let field = unique.fields.iter().find(is_name).or(unique.fields.last())?;
+                Some((rule, *field, key))
+            })
+            .collect()
+    }
+
+    fn is_dangling(&self, index: usize, field: &str) -> bool {
+        self.is_reference(index, field) && self.rows[index].values.contains_key(field)
+    }
+
+    fn is_reference(&self, index: usize, field: &str) -> bool {
+        let fields = self.rows[index].entity.fields;
+        fields
+            .iter()
+            .any(|one| one.name == field && one.kind.is_reference())
+    }
+
+    fn unique_text(&self, index: usize, field: &str) -> Option<String> {
+        if self.is_reference(index, field) {
+            return self.result.reference(index, field).map(|row| row.to_string());
         }
-        if let (Some(custom_id), "consumers") = (row.written_text("custom_id"), entity) {
-            keys.push(("custom_id", "consumers by custom_id", custom_id.to_owned()));
-        }
-        if let (Some(name), "plugins") = (row.written_text("instance_name"), entity) {
-            keys.push(("instance_name", "plugins by instance_name", name.to_owned()));
-        }
-        keys
+        // Of a field that must be null, what is wrong is not who else has it.
+        let is_text = |one: &&Field| one.name == field && !matches!(one.kind, Kind::Any);
+        self.rows[index].entity.fields.iter().find(is_text)?;
+        let text = self.rows[index].written_text(field)?;
+        Some(match field {
+            "target" => normal_target(text),
+            _ => text.to_owned(),
+        })
     }
 
     /// Enters a row under its names; reports those that are taken, and says whether none was.
     fn claim_name(&mut self, index: usize, checker: &mut Checker<'_>) -> bool {
         let row = &self.rows[index];
         let mut is_unique = true;
-        for (field, namespace, key) in self.unique_keys(index) {
-            let first = match self.result.names.entry((namespace, key)) {
+        for (rule, field, key) in self.unique_keys(index) {
+            let first = match self.result.names.entry((row.entity.name, rule, key)) {
                 Entry::Vacant(slot) => {
                     slot.insert(index);
                     continue;
@@ -242,10 +278,10 @@ impl Resolver<'_, '_> {
         }
     }
 
-    fn refer_to_routes(&mut self, checker: &mut Checker<'_>) {
-        for index in self.of("plugins") {
-            if let Some(route) = self.parent_of(index, "route", "routes", checker) {
-                self.result.routes.insert(index, route);
+    fn refer_too(&mut self, entity: &str, field: &str, parent: &'static str, checker: &mut Checker<'_>) {
+        for index in self.of(entity) {
+            if let Some(row) = self.parent_of(index, field, parent, checker) {
+                self.result.seconds.insert(index, row);
             }
         }
     }
@@ -347,17 +383,6 @@ pub(crate) fn make_id(entity: &str, key: &str) -> Uuid {
     Uuid::new_v5(&Uuid::new_v5(&NAMESPACE, entity.as_bytes()), key.as_bytes())
 }
 
-/// Returns a Target's address in the one form by which two are compared.
-fn normal_target(target: &str) -> String {
-    let Ok((host, port)) = split_host(target) else {
-        return target.to_owned();
-    };
-    let host = host
-        .parse::<std::net::IpAddr>()
-        .map_or_else(|_| host.to_ascii_lowercase(), |address| address.to_string());
-    format!("{host} {}", port.unwrap_or(DEFAULT_PORT))
-}
-
 /// Writes a value with the keys of all mappings in order, so that moving a line changes nothing.
 fn write_canonical(value: &Value, out: &mut String) {
     match value {
@@ -397,13 +422,6 @@ mod tests {
             make_id("services", "shop").to_string(),
             "abfbe39c-075b-5e5e-aec6-a90f2f0adfee"
         );
-    }
-
-    #[test]
-    fn two_spellings_of_one_address_are_one_target() {
-        assert_eq!(normal_target("SHOP"), normal_target("shop:8000"));
-        assert_eq!(normal_target("[0:0::1]:80"), normal_target("[::1]:80"));
-        assert_ne!(normal_target("shop:80"), normal_target("shop:81"));
     }
 
     #[test]

@@ -2,20 +2,23 @@
 //!
 //! The pipeline is [`load`]: `source` reads files, `yaml` makes documents with positions, `rows` flattens
 //! them while `check` judges every value by the one table in `schema`, `identity` finds out which row is
-//! which, `review` looks at what concerns several of them, `build` makes the model. No step stops the others: whatever is wrong anywhere is in one
-//! [`Report`], and a configuration comes out only if nothing is.
+//! which, `review` looks at what concerns several of them, `entities` brings them into the form in which
+//! everything is kept, `build` makes the model. No step stops the others: whatever is wrong anywhere is in
+//! one [`Report`], and a configuration comes out only if nothing is. What comes through the Admin API is
+//! judged by the same `check` and built by the same `build`.
 //!
 //! Left to others: what the configuration means for requests (`snapshot`), and when to load again
 //! (`reload`).
 
-mod at;
-mod build;
+pub(crate) mod at;
+pub(crate) mod build;
 pub(crate) mod check;
 mod document;
+pub(crate) mod entities;
 mod environment;
 mod health;
-mod identity;
-mod mark;
+pub(crate) mod identity;
+pub(crate) mod mark;
 mod overrides;
 mod problem;
 pub mod reload;
@@ -29,6 +32,7 @@ mod suggest;
 mod yaml;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
@@ -40,16 +44,23 @@ pub use self::problem::{
 pub use self::schema::json::json_schema;
 
 use self::at::{At, Path};
+use self::build::Findings;
+pub use self::build::Memo;
 use self::check::Checker;
+use self::identity::Identities;
 use self::mark::{Inside, Mark, Sources, Span};
+use self::rows::Row;
 use self::source::{Files, Source};
+use crate::entity::{Entity, State};
 use crate::model::Configuration;
 
 /// A configuration that may be used.
 #[derive(Debug)]
 pub struct Loaded {
-    /// The configuration.
+    /// The configuration, if nothing else than the files counts.
     pub configuration: Configuration,
+    /// What the files say.
+    pub entities: Vec<Arc<Entity>>,
     /// What its author should know.
     pub warnings: Vec<Problem>,
     /// Hash of the names and bytes of all files.
@@ -58,14 +69,23 @@ pub struct Loaded {
     pub files: Vec<PathBuf>,
 }
 
+/// What a load may build on.
+#[derive(Debug, Default)]
+pub struct Known {
+    /// What is in force: values that are the same are shared with it.
+    pub state: State,
+    /// What was built of it.
+    pub memo: Memo,
+}
+
 /// Loads files and directories of files, with settings from flags and the environment laid over them.
 ///
 /// # Errors
 /// All problems of all files, when at least one of them is an error.
-pub fn load(paths: &[PathBuf], overrides: &Overrides) -> Result<Loaded, Report> {
+pub fn load(paths: &[PathBuf], overrides: &Overrides, known: &mut Known) -> Result<Loaded, Report> {
     let mut problems = Vec::new();
     let files = source::read(paths, &mut problems);
-    check_and_build(files, overrides, problems)
+    check_and_build(files, overrides, problems, known)
 }
 
 /// Loads one text as [`load`] does a file; `name` is what problems call it.
@@ -78,7 +98,7 @@ pub fn load_text(name: &str, text: &str, overrides: &Overrides) -> Result<Loaded
         paths: vec![PathBuf::from(name)],
         hash: 0,
     };
-    check_and_build(files, overrides, Vec::new())
+    check_and_build(files, overrides, Vec::new(), &mut Known::default())
 }
 
 /// Returns the hash that [`load`] would give, without looking into the files.
@@ -90,6 +110,7 @@ fn check_and_build(
     files: Files,
     overrides: &Overrides,
     mut problems: Vec<Problem>,
+    known: &mut Known,
 ) -> Result<Loaded, Report> {
     let Files { sources, paths, hash } = files;
     let mut documents = Vec::with_capacity(sources.len());
@@ -112,27 +133,55 @@ fn check_and_build(
     overrides.apply(&mut given.0, &mut given.1, &mut sources, &mut problems);
 
     let mut checker = Checker::new(&sources, problems);
-    let rows = rows::collect(&documents, &mut checker);
+    let rows = rows::collect(&documents, &mut checker).rows;
     let server = check_server(&given.0, &given.1, &mut checker);
-    let identities = identity::resolve(&rows.rows, is_complete, &mut checker);
-    review::review(&rows.rows, &identities, &mut checker);
-    ring::warn(&rows.rows, &identities, &mut checker);
-    let mut configuration = None;
+    let identities = identity::resolve(&rows, is_complete, &mut checker);
+    let is_kept = server
+        .as_ref()
+        .is_none_or(|server| server["store"]["kind"] != "memory");
+    review::review(&rows, &identities, is_kept, &mut checker);
+    ring::warn(&rows, &identities, &mut checker);
+    let mut built = None;
     if !checker.has_errors()
         && let Some(server) = server
     {
-        configuration = Some(build::build(&rows.rows, &identities, server, &mut checker));
+        let settings = build::settings(server, &mut checker);
+        let entities = entities::entities(&rows, &identities, &known.state);
+        let (configuration, findings) = build::build(&entities, settings, &mut known.memo);
+        tell(&findings, &rows, &identities, &mut checker);
+        built = Some((configuration, entities));
     }
     let mut problems = checker.finish();
     sort(&mut problems, &sources);
-    match configuration {
-        Some(configuration) if problems.iter().all(|problem| !problem.is_error()) => Ok(Loaded {
+    match built {
+        Some((configuration, entities)) if problems.iter().all(|problem| !problem.is_error()) => Ok(Loaded {
             configuration,
+            entities,
             warnings: problems,
             hash,
             files: paths,
         }),
         _ => Err(Report { problems }),
+    }
+}
+
+/// Reports what building found out where it stands in the files.
+fn tell(findings: &Findings, rows: &[Row<'_>], identities: &Identities, checker: &mut Checker<'_>) {
+    for finding in &findings.0 {
+        let row = identities
+            .row_of(finding.kind.name(), finding.id)
+            .map(|row| &rows[row]);
+        let (field, item) = finding.field;
+        let span = row.and_then(|row| match item {
+            Some(item) => row.item_span(field, item),
+            None => row.span_of(field),
+        });
+        let path = row.map_or(String::new(), |row| format!("{}.{}", row.path, finding.path));
+        let (message, hint) = (finding.message.clone(), finding.hint.clone());
+        match finding.severity {
+            Severity::Error => checker.error(span, path, message, hint),
+            Severity::Warning => checker.warn(span, path, message, hint),
+        }
     }
 }
 
@@ -296,7 +345,7 @@ routes:
         .unwrap();
         std::fs::write(path("b.yaml"), "routes: [{service: a, paths: [/]}]").unwrap();
         let paths = [directory.path().to_owned()];
-        let loaded = load(&paths, &Overrides::default()).unwrap();
+        let loaded = load(&paths, &Overrides::default(), &mut Known::default()).unwrap();
         assert_eq!(
             loaded.configuration.routes[0].service,
             Some(loaded.configuration.services[0].id)
@@ -319,6 +368,7 @@ routes:
         let report = load(
             &[file, directory.path().join("missing.yaml")],
             &Overrides::default(),
+            &mut Known::default(),
         )
         .unwrap_err();
         let messages: Vec<_> = report

@@ -7,7 +7,8 @@ use super::identity::Identities;
 use super::rows::Row;
 
 /// Reports what only several rows, or a row and its document, can tell, and warns of what is hardly meant.
-pub(crate) fn review(rows: &[Row<'_>], identities: &Identities, checker: &mut Checker<'_>) {
+/// `is_kept` says that a store remembers when entities were made.
+pub(crate) fn review(rows: &[Row<'_>], identities: &Identities, is_kept: bool, checker: &mut Checker<'_>) {
     let mut weights: Vec<Vec<u64>> = vec![Vec::new(); rows.len()];
     for (row, reference) in rows.iter().zip(&identities.references) {
         if let (Some(upstream), "targets") = (reference, row.entity.name) {
@@ -47,7 +48,27 @@ pub(crate) fn review(rows: &[Row<'_>], identities: &Identities, checker: &mut Ch
     for (index, row) in rows.iter().enumerate() {
         if row.values.get("name").and_then(Value::as_str) == Some("canary") {
             check_canary(index, rows, identities, checker);
+            if !is_kept {
+                check_start(row, checker);
+            }
         }
+    }
+}
+
+/// Insists on a start of a ramp where nothing outlives the process: after a restart it would begin anew.
+fn check_start(row: &Row<'_>, checker: &mut Checker<'_>) {
+    let field = |name: &str| row.values.get("config").and_then(|config| config.get(name));
+    let is_group = matches!(field("hash").and_then(Value::as_str), Some("allow" | "deny"));
+    let is_ramp = !is_group && field("percentage").is_none() && field("start").is_none();
+    if is_ramp && !row.values.contains_key("created_at") && row.values.contains_key("config") {
+        let hint = "when the ramp starts, in seconds since 1970 (the output of date +%s); or give 'percentage' for a fixed share, or keep a store (server.store.kind: embedded), which remembers when the plugin was made";
+        let path = format!("{}.config.start", row.path);
+        checker.error(
+            row.inner_span("config", "start"),
+            path,
+            "required field missing",
+            Some(hint.to_owned()),
+        );
     }
 }
 

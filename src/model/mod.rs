@@ -14,6 +14,8 @@ mod settings;
 mod units;
 mod upstream;
 
+use std::sync::Arc;
+
 pub use consumer::{
     BasicCredential, Consumer, JwtAlgorithm, JwtCredential, KeyCredential, Masked, PasswordHash,
 };
@@ -26,26 +28,28 @@ pub use service::{
     HeaderMatch, HostPattern, PathHandling, PathPattern, Protocol, Route, RouteProtocol, Service, ValueMatch,
 };
 pub use settings::{
-    AccessLog, AccessLogFormat, AddressFamily, Dns, Limits, RetryBudget, Secret, Settings, Shutdown, Timeouts,
+    AccessLog, AccessLogFormat, AddressFamily, Admin, Dns, Limits, RetryBudget, Secret, Settings, Shutdown,
+    Store, Timeouts, Token,
 };
 pub use units::{Share, Weight};
 pub use upstream::{Algorithm, HashInput, Hashing, SessionCookie, Target, TargetHost, Upstream, UpstreamKey};
 
-/// A whole checked configuration: what one generation of the proxy is built from.
+/// A whole checked configuration: what one generation of the proxy is built from. What did not change is
+/// shared with the generation before.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Configuration {
     /// Process settings: listeners, threads, limits.
     pub settings: Settings,
     /// Every Service, enabled or not, in the order of the source.
-    pub services: Vec<Service>,
+    pub services: Vec<Arc<Service>>,
     /// Every Route; older ones first, which is how ties between equal Routes are broken.
-    pub routes: Vec<Route>,
+    pub routes: Vec<Arc<Route>>,
     /// Every Upstream with its Targets.
-    pub upstreams: Vec<Upstream>,
+    pub upstreams: Vec<Arc<Upstream>>,
     /// Every Consumer with its credentials and groups.
-    pub consumers: Vec<Consumer>,
+    pub consumers: Vec<Arc<Consumer>>,
     /// Every plugin that is enabled.
-    pub plugins: Vec<Plugin>,
+    pub plugins: Vec<Arc<Plugin>>,
 }
 
 impl Configuration {

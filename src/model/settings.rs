@@ -15,6 +15,10 @@ pub struct Settings {
     pub listeners: Vec<SocketAddr>,
     /// Metrics, readiness and liveness; `None` for no such listener; default `127.0.0.1:8007`.
     pub status: Option<SocketAddr>,
+    /// Admin API; `None` for no such listener; default `127.0.0.1:8001`.
+    pub admin: Option<Admin>,
+    /// Where what outlives the process is kept.
+    pub store: Store,
     /// Keys rings whose input clients choose; at least 32 bytes.
     pub secret: Option<Secret>,
     /// Where the secret is kept when `secret` is not set; made on first need, mode 0600.
@@ -43,6 +47,8 @@ impl Default for Settings {
             threads: None,
             listeners: vec![SocketAddr::from(([0, 0, 0, 0], 8000))],
             status: Some(SocketAddr::from(([127, 0, 0, 1], 8007))),
+            admin: Some(Admin::default()),
+            store: Store::default(),
             secret: None,
             secret_file: PathBuf::from("serin.secret"),
             trusted_ips: Vec::new(),
@@ -57,6 +63,54 @@ impl Default for Settings {
             retries: RetryBudget::default(),
             shutdown: Shutdown::default(),
         }
+    }
+}
+
+/// The Admin API.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Admin {
+    /// Address it listens on.
+    pub address: SocketAddr,
+    /// What those who may change something show; `None` on a loopback address only.
+    pub token: Option<Token>,
+    /// A file that holds it.
+    pub token_file: Option<PathBuf>,
+    /// What those who may only read show.
+    pub read_token: Option<Token>,
+    /// Names in `Host` beside addresses, `localhost` and that of the machine.
+    pub hosts: Vec<String>,
+    /// Web pages that may call it, by their `Origin`.
+    pub origins: Vec<String>,
+}
+
+impl Default for Admin {
+    fn default() -> Self {
+        Self {
+            address: SocketAddr::from(([127, 0, 0, 1], 8001)),
+            token: None,
+            token_file: None,
+            read_token: None,
+            hosts: Vec::new(),
+            origins: Vec::new(),
+        }
+    }
+}
+
+/// What somebody shows to be let in.
+pub type Token = super::Masked;
+
+/// Where entities and their history are kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Store {
+    /// In one file.
+    Embedded(PathBuf),
+    /// In memory: nothing outlives the process.
+    Memory,
+}
+
+impl Default for Store {
+    fn default() -> Self {
+        Self::Embedded(PathBuf::from("serin.redb"))
     }
 }
 

@@ -246,15 +246,15 @@ mod tests {
             tokens: Vec::new(),
         };
         let source = Configuration {
-            consumers: groups.map(alice).into_iter().collect(),
-            plugins: vec![Plugin {
+            consumers: groups.map(alice).map(Arc::new).into_iter().collect(),
+            plugins: vec![Arc::new(Plugin {
                 id: Uuid::from_u128(3),
                 scope: Scope::Service(service.id),
                 protocols: vec![model::RouteProtocol::Http],
                 config: PluginConfig::Canary(canary),
-            }],
-            services: vec![service],
-            routes: vec![route],
+            })],
+            services: vec![Arc::new(service)],
+            routes: vec![Arc::new(route)],
             ..Configuration::default()
         };
         let builder = Builder {

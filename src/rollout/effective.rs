@@ -40,6 +40,12 @@ impl EffectiveTime {
         }
     }
 
+    /// Goes on from where it stood when the process was last seen, or from the wall clock if that is
+    /// further: what has passed meanwhile has passed.
+    pub fn resuming(stood_at: Duration, wall: Duration, monotonic: Duration) -> Self {
+        Self::starting(wall.max(stood_at), monotonic)
+    }
+
     /// Returns where it stands, since 1970.
     pub fn now(&self) -> Duration {
         self.now

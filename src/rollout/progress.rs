@@ -4,6 +4,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use uuid::Uuid;
 
 use super::effective::{EffectiveTime, Jump};
@@ -21,6 +23,19 @@ pub struct ReleaseState {
     position: AtomicU64,
     /// Locked by the control thread alone.
     progress: Mutex<Option<Progress>>,
+    /// What was kept before the process began.
+    mark: Mutex<Option<Mark>>,
+}
+
+/// How far a ramp had come: what is kept of it beyond the process, so that neither a clock that was set
+/// back meanwhile nor other steps take the canary from anybody.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+struct Mark {
+    start: Duration,
+    duration: Duration,
+    effective: Duration,
+    /// In basis points.
+    share: u16,
 }
 
 /// How far a ramp has come.
@@ -35,6 +50,30 @@ impl Releases {
     /// Returns the state of a release, new when it was never seen.
     pub fn release(&self, plugin: Uuid) -> Arc<ReleaseState> {
         self.0.get_or(&plugin, ReleaseState::default)
+    }
+
+    /// Takes over how far ramps had come, as [`Releases::marks`] gave it. What cannot be read is of another
+    /// version and counts for nothing.
+    pub fn remember(&self, marks: Vec<(Uuid, Value)>) {
+        for (plugin, mark) in marks {
+            let release = self.release(plugin);
+            *release.mark.lock().unwrap_or_else(PoisonError::into_inner) = serde_json::from_value(mark).ok();
+        }
+    }
+
+    /// Returns how far each ramp has come, to be kept.
+    pub fn marks(&self) -> Vec<(Uuid, Value)> {
+        let marks = (self.0.all().into_iter()).filter_map(|(plugin, release)| {
+            let progress = (*release.lock())?;
+            let mark = Mark {
+                start: progress.ramp.start,
+                duration: progress.ramp.duration,
+                effective: progress.time.now(),
+                share: progress.share.basis_points(),
+            };
+            Some((plugin, serde_json::to_value(mark).ok()?))
+        });
+        marks.collect()
     }
 
     /// Forgets releases that nothing has used for [`crate::kept::KEPT_FOR`].
@@ -53,7 +92,9 @@ impl ReleaseState {
     /// Returns the share that a ramp has at this moment, for a snapshot that is being built and may
     /// never be published: nothing is noted.
     pub fn share_of(&self, ramp: &Ramp, wall: Duration, monotonic: Duration) -> Share {
-        moved_on(*self.lock(), ramp, wall, monotonic).0.share
+        moved_on(self.progress(ramp, wall, monotonic), ramp, wall, monotonic)
+            .0
+            .share
     }
 
     /// Moves a ramp on to this moment. Returns its share, the effective time and a jump of the clock
@@ -64,10 +105,27 @@ impl ReleaseState {
         wall: Duration,
         monotonic: Duration,
     ) -> (Share, Duration, Option<Jump>) {
-        let mut progress = self.lock();
-        let (next, jump) = moved_on(*progress, ramp, wall, monotonic);
-        *progress = Some(next);
+        let before = self.progress(ramp, wall, monotonic);
+        let (next, jump) = moved_on(before, ramp, wall, monotonic);
+        *self.lock() = Some(next);
         (next.share, next.time.now(), jump)
+    }
+
+    /// Returns how far the ramp has come in this process, or else in the one before.
+    fn progress(&self, ramp: &Ramp, wall: Duration, monotonic: Duration) -> Option<Progress> {
+        let mark = || {
+            let mark = (*self.mark.lock().unwrap_or_else(PoisonError::into_inner))?;
+            Some(Progress {
+                ramp: Ramp {
+                    start: mark.start,
+                    duration: mark.duration,
+                    ..*ramp
+                },
+                time: EffectiveTime::resuming(mark.effective, wall, monotonic),
+                share: Share::new(mark.share)?,
+            })
+        };
+        (*self.lock()).or_else(mark)
     }
 
     /// A panic leaves the last whole value.
@@ -109,6 +167,40 @@ mod tests {
             duration: Duration::from_secs(duration),
             step_count: NonZeroU32::new(steps).unwrap(),
         }
+    }
+
+    #[test]
+    fn a_ramp_goes_on_where_it_stood_when_the_process_ended() {
+        let now = Duration::from_secs;
+        let plugin = Uuid::from_u128(1);
+        let before = Releases::default();
+        // Eleven of twenty steps by second 1055.
+        before
+            .release(plugin)
+            .advance(&ramp(1000, 100, 20), now(1055), now(5));
+        let after = Releases::default();
+        after.remember(before.marks());
+        let release = after.release(plugin);
+        // The clock was set back by 50 s meanwhile; other steps round the share down.
+        assert_eq!(
+            release
+                .share_of(&ramp(1000, 100, 20), now(1005), now(0))
+                .basis_points(),
+            5500
+        );
+        assert_eq!(
+            release
+                .advance(&ramp(1000, 100, 2), now(1005), now(0))
+                .0
+                .basis_points(),
+            5500
+        );
+        assert_eq!(after.marks(), before.marks());
+        // Another start is another ramp.
+        let other = after
+            .release(plugin)
+            .share_of(&ramp(2000, 100, 20), now(1005), now(0));
+        assert_eq!(other.basis_points(), 0);
     }
 
     /// Moves on to a second of both clocks and insists on the share.

@@ -40,10 +40,10 @@ impl Builder<'_> {
         let named: HashMap<&str, &model::Upstream> = source
             .upstreams
             .iter()
-            .map(|upstream| (&*upstream.name, upstream))
+            .map(|upstream| (&*upstream.name, &**upstream))
             .collect();
         for upstream in &source.upstreams {
-            upstreams.get(UpstreamKey::Named(upstream.name.clone()), || upstream.clone());
+            upstreams.get(UpstreamKey::Named(upstream.name.clone()), || (**upstream).clone());
         }
         let services: HashMap<Uuid, (&model::Service, Arc<Service>)> = source
             .services
@@ -51,7 +51,10 @@ impl Builder<'_> {
             .filter(|service| service.enabled)
             .map(|service| {
                 let upstream = upstreams.at(&named, &service.host, service.port);
-                (service.id, (service, Arc::new(Service::build(service, upstream))))
+                (
+                    service.id,
+                    (&**service, Arc::new(Service::build(service, upstream))),
+                )
             })
             .collect();
         let consumers = self.consumers(&source);
@@ -77,7 +80,7 @@ impl Builder<'_> {
                     });
                 let guard = service.and_then(|_| guards.guard(plugins));
                 let service = service.map(|(_, service)| service.clone());
-                Some((route, compile_route(route, service, release, guard)))
+                Some((&**route, compile_route(route, service, release, guard)))
             })
             .unzip();
         Snapshot {

@@ -7,6 +7,7 @@
 //! and its names, beside the model's own copy: headers share one piece of memory, and Consumers in the
 //! same groups share the list.
 
+use std::borrow::Borrow;
 use std::collections::HashMap;
 use std::fmt;
 use std::hash::Hasher;
@@ -76,7 +77,7 @@ impl Consumers {
     /// # Panics
     ///
     /// With 2^32 - 1 Consumers, groups or credentials of one kind.
-    pub fn build(source: &[model::Consumer]) -> Self {
+    pub fn build<C: Borrow<model::Consumer>>(source: &[C]) -> Self {
         // 122 of its bits are random.
         let hash_key = Uuid::new_v4().into_bytes();
         let mut memberships = Memberships::default();
@@ -84,7 +85,7 @@ impl Consumers {
         let mut keys = Vec::new();
         let mut passwords = Vec::new();
         let mut issuers = Vec::new();
-        for (position, consumer) in source.iter().enumerate() {
+        for (position, consumer) in source.iter().map(Borrow::borrow).enumerate() {
             let index = ConsumerIndex(number(position));
             list.push(Consumer::build(consumer, memberships.of(consumer)));
             keys.extend(consumer.keys.iter().map(|key| Key {
@@ -223,7 +224,7 @@ impl Consumers {
 /// An empty directory.
 impl Default for Consumers {
     fn default() -> Self {
-        Self::build(&[])
+        Self::build::<model::Consumer>(&[])
     }
 }
 

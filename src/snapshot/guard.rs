@@ -165,7 +165,7 @@ impl<'a> Guards<'a> {
 
 /// Returns the names of query arguments in which some plugin looks for a credential: what no log shows
 /// the values of.
-pub(super) fn secret_arguments(plugins: &[Plugin]) -> Box<[Box<str>]> {
+pub(super) fn secret_arguments(plugins: &[Arc<Plugin>]) -> Box<[Box<str>]> {
     let names: BTreeSet<&str> = plugins
         .iter()
         .flat_map(|plugin| match &plugin.config {

@@ -40,6 +40,7 @@ pub use service::{Destination, RetryReason, Service};
 pub use upstream::{Availability, Endpoint, Endpoints, Hashing, Member, Selection, Session, Upstream};
 
 use crate::access_log::AccessLog;
+use crate::health::Observed;
 use crate::metrics::{ByStatusClass, STATUS_CLASSES, metrics};
 use crate::model::{self, PathHandling, PathPattern, RouteProtocol};
 
@@ -69,6 +70,18 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
+    /// Makes the snapshot before the first: it has nothing.
+    pub fn empty(generation: u64) -> Self {
+        let builder = Builder {
+            previous: None,
+            secret: None,
+            access_log: None,
+            observed: &Observed::default(),
+            now: Default::default(),
+        };
+        builder.build(model::Configuration::default(), generation)
+    }
+
     /// Returns the counter of requests without a Route that were answered with `class`
     /// (a position in [`STATUS_CLASSES`]).
     pub fn unrouted(&self, class: usize) -> &IntCounter {

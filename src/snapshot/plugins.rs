@@ -1,5 +1,6 @@
 //! Which plugins are for a Route: of each name the most specific one.
 
+use std::borrow::Borrow;
 use std::collections::HashMap;
 
 use uuid::Uuid;
@@ -30,9 +31,9 @@ pub struct PluginIndex<'a> {
 impl<'a> PluginIndex<'a> {
     /// Orders plugins by scope. Of two of one name in one scope, which no checked configuration has,
     /// the first counts.
-    pub fn new(plugins: &'a [Plugin]) -> Self {
+    pub fn new<P: Borrow<Plugin>>(plugins: &'a [P]) -> Self {
         let mut by_scope: HashMap<Scope, RoutePlugins<'a>> = HashMap::new();
-        for plugin in plugins {
+        for plugin in plugins.iter().map(Borrow::borrow) {
             let of_scope = by_scope.entry(plugin.scope).or_default();
             of_scope.of_name(&plugin.config).get_or_insert(plugin);
         }

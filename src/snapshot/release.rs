@@ -102,7 +102,7 @@ impl<'a> ReleaseBuilder<'a> {
     pub(super) fn new(builder: &Builder<'a>, source: &Configuration, consumers: &'a Consumers) -> Self {
         // Only what a plugin is for has to be named.
         let canaries = || {
-            let is_canary = |plugin: &&model::Plugin| matches!(plugin.config, PluginConfig::Canary(_));
+            let is_canary = |plugin: &&Arc<model::Plugin>| matches!(plugin.config, PluginConfig::Canary(_));
             source.plugins.iter().filter(is_canary)
         };
         let scoped: HashSet<Uuid> = canaries().flat_map(|plugin| plugin.scope.ids()).collect();

@@ -8,9 +8,10 @@ use serde_json::Value;
 
 use crate::harness::{Client, Gateway, Origin, Reply, Request, shop, targets, wait_until};
 
-const NAMES: [&str; 24] = [
+const NAMES: [&str; 25] = [
     "serin_access_log_dropped_total",
     "serin_build_info",
+    "serin_config_drifted_entities",
     "serin_config_generation",
     "serin_config_last_reload_success_timestamp_seconds",
     "serin_config_last_reload_successful",

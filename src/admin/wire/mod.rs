@@ -12,4 +12,3 @@ pub(crate) mod page;
 mod problems;
 pub(crate) mod refusal;
 pub(crate) mod schemas;
-pub(crate) mod show;

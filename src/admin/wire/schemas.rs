@@ -154,7 +154,6 @@ fn object(value: Value) -> Map<String, Value> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::admin::wire::show::show;
     use crate::config::schema::credential::{JWT_SECRETS, KEYAUTH_CREDENTIALS};
     use crate::config::schema::plugin::PLUGINS;
     use crate::config::schema::route::ROUTES;
@@ -162,6 +161,7 @@ mod tests {
     use crate::config::schema::target::TARGETS;
     use crate::config::schema::upstream::UPSTREAMS;
     use crate::config::schema::{ENTITIES, canonical};
+    use crate::entity::show;
 
     /// Returns a field without its description, which the table's own tests look after.
     fn field(schema: &Value, name: &str) -> Value {

@@ -113,7 +113,11 @@ impl Table {
     }
 
     fn read_weights(&mut self) {
-        let Ok(loaded) = config::load(std::slice::from_ref(&self.file), &self.overrides) else {
+        let Ok(loaded) = config::load(
+            std::slice::from_ref(&self.file),
+            &self.overrides,
+            &mut config::Known::default(),
+        ) else {
             return;
         };
         let targets = loaded

@@ -1,126 +1,80 @@
 //! Consumers with their credentials and groups.
 
-use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
-use sha1::{Digest, Sha1};
-use uuid::Uuid;
-
-use super::read;
-use crate::config::check::Checker;
+use super::{Findings, read};
 use crate::config::document as written;
 use crate::config::review::parse_hash;
-use crate::config::rows::Row;
+use crate::entity::Entity;
 use crate::model::{
     BasicCredential, Consumer, JwtAlgorithm, JwtCredential, KeyCredential, Masked, PasswordHash,
 };
 
-/// Consumers while what belongs to them is gathered.
-#[derive(Debug, Default)]
-pub(super) struct Consumers {
-    list: Vec<Consumer>,
-    /// Place in the list by row.
-    of_row: HashMap<usize, usize>,
-}
-
-impl Consumers {
-    /// Adds the Consumer of a row, without credentials.
-    pub(super) fn add(
-        &mut self,
-        index: usize,
-        id: Uuid,
-        row: &Row<'_>,
-        consumer_groups: Vec<String>,
-        checker: &mut Checker<'_>,
-    ) {
-        let Some(consumer) = read::<written::Consumer>(row.values.clone(), &row.path, checker) else {
-            return;
-        };
-        self.of_row.insert(index, self.list.len());
-        self.list.push(Consumer {
-            id,
-            username: consumer.username,
-            custom_id: consumer.custom_id,
-            acl_groups: Vec::new(),
-            consumer_groups,
-            keys: Vec::new(),
-            passwords: Vec::new(),
-            tokens: Vec::new(),
-        });
-    }
-
-    /// Adds what a row holds to the Consumer of row `consumer`.
-    pub(super) fn add_to(&mut self, consumer: usize, id: Uuid, row: &Row<'_>, checker: &mut Checker<'_>) {
-        let found = self
-            .of_row
-            .get(&consumer)
-            .and_then(|place| self.list.get_mut(*place));
-        let Some(consumer) = found else {
-            return;
-        };
-        let values = row.values.clone();
-        match row.entity.name {
-            "keyauth_credentials" => {
-                let key = read::<written::KeyCredential>(values, &row.path, checker);
-                consumer.keys.extend(key.map(|key| KeyCredential {
-                    id,
-                    expires_at: expires_at(&key),
-                    key: Masked::new(key.key),
-                }));
-            }
-            "basicauth_credentials" => {
-                let credential = read::<written::BasicCredential>(values, &row.path, checker);
-                let id_text = consumer.id.to_string();
-                consumer
-                    .passwords
-                    .extend(credential.map(|credential| BasicCredential {
-                        id,
-                        password: password_hash(&credential.password, &id_text, row.is_transformed),
-                        username: credential.username,
-                    }));
-            }
-            "jwt_secrets" => {
-                let credential = read::<written::JwtCredential>(values, &row.path, checker);
-                consumer.tokens.extend(credential.map(|credential| JwtCredential {
-                    id,
-                    key: credential.key,
-                    algorithm: algorithm(&credential.algorithm),
-                    secret: Masked::new(credential.secret),
-                    public_key: credential.rsa_public_key,
-                }));
-            }
-            "acls" => {
-                let acl = read::<written::Acl>(values, &row.path, checker);
-                consumer.acl_groups.extend(acl.map(|acl| acl.group));
-            }
-            _ => {}
-        }
-    }
-
-    /// Returns the Consumers in the order of the source.
-    pub(super) fn into_list(self) -> Vec<Consumer> {
-        self.list
-    }
-}
-
-fn expires_at(key: &written::KeyCredential) -> Option<Duration> {
-    let created_at = Duration::try_from_secs_f64(key.created_at).ok()?;
-    (key.ttl > 0).then(|| created_at + Duration::from_secs(key.ttl))
-}
-
-fn password_hash(password: &str, consumer: &str, is_transformed: bool) -> PasswordHash {
-    let hashed = if is_transformed {
-        None
-    } else {
-        parse_hash(password)
+/// Builds a Consumer; its credentials and the groups that it is in follow it.
+pub(super) fn consumer(from: &[Arc<Entity>], findings: &mut Findings) -> Option<Consumer> {
+    let (entity, parts) = from.split_first()?;
+    let names = read::<written::Consumer>(&entity.values, entity, findings)?;
+    let mut consumer = Consumer {
+        id: entity.id,
+        username: names.username,
+        custom_id: names.custom_id,
+        acl_groups: Vec::new(),
+        consumer_groups: Vec::new(),
+        keys: Vec::new(),
+        passwords: Vec::new(),
+        tokens: Vec::new(),
     };
-    PasswordHash(hashed.unwrap_or_else(|| {
-        Sha1::new()
-            .chain_update(password)
-            .chain_update(consumer)
-            .finalize()
-            .into()
-    }))
+    for part in parts {
+        add(&mut consumer, part, findings)?;
+    }
+    Some(consumer)
+}
+
+fn add(consumer: &mut Consumer, part: &Entity, findings: &mut Findings) -> Option<()> {
+    let (id, values) = (part.id, &part.values);
+    match part.kind.name() {
+        "keyauth_credentials" => {
+            let key = read::<written::KeyCredential>(values, part, findings)?;
+            consumer.keys.push(KeyCredential {
+                id,
+                expires_at: expires_at(&key, part.created_at),
+                key: Masked::new(key.key),
+            });
+        }
+        "basicauth_credentials" => {
+            let credential = read::<written::BasicCredential>(values, part, findings)?;
+            consumer.passwords.push(BasicCredential {
+                id,
+                password: PasswordHash(parse_hash(&credential.password)?),
+                username: credential.username,
+            });
+        }
+        "jwt_secrets" => {
+            let credential = read::<written::JwtCredential>(values, part, findings)?;
+            consumer.tokens.push(JwtCredential {
+                id,
+                key: credential.key,
+                algorithm: algorithm(&credential.algorithm),
+                secret: Masked::new(credential.secret),
+                public_key: credential.rsa_public_key,
+            });
+        }
+        "acls" => {
+            let acl = read::<written::Acl>(values, part, findings)?;
+            consumer.acl_groups.push(acl.group);
+        }
+        "consumer_groups" => consumer
+            .consumer_groups
+            .extend(part.text("name").map(str::to_owned)),
+        _ => {}
+    }
+    Some(())
+}
+
+fn expires_at(key: &written::KeyCredential, created_at: Option<f64>) -> Option<Duration> {
+    let created_at = Duration::try_from_secs_f64(created_at?).ok()?;
+    (key.ttl > 0).then(|| created_at + Duration::from_secs(key.ttl))
 }
 
 fn algorithm(name: &str) -> JwtAlgorithm {

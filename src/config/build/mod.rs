@@ -1,107 +1,139 @@
-//! Checked rows to the model.
+//! Entities to the model.
 //!
 //! Everything was judged by then, so this step only changes shapes: text to addresses, milliseconds to
 //! durations, one entity's reference to another's id. What can still fail is what only trying shows: a
-//! regular expression whose automaton is too large.
+//! regular expression whose automaton is too large. What did not change since the last time is taken over
+//! ([`Memo`]), so that the cost of a change grows with the change.
 
 mod consumer;
+mod finding;
+mod memo;
 mod plugin;
 mod route;
 mod service;
 mod settings;
 mod upstream;
 
-use serde::de::DeserializeOwned;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use serde::de::{DeserializeOwned, IntoDeserializer};
 use serde_json::{Map, Value};
+use uuid::Uuid;
 
-use self::consumer::Consumers;
-use self::upstream::Upstreams;
-use super::check::Checker;
-use super::identity::Identities;
-use super::rows::Row;
-use crate::model::{Configuration, Route, Scope};
+pub(crate) use self::finding::{Finding, Findings};
+pub use self::memo::Memo;
+pub(super) use self::settings::settings;
+use super::identity::MEMBERS;
+use crate::entity::{Entity, Kind};
+use crate::model::{Configuration, Settings};
 
-/// Builds the model; whatever fails is reported, and the result is then not to be used.
+/// Builds the model of entities in which every reference leads somewhere; of one kind they stand in the
+/// order that breaks ties. The result is not to be used if there is an error among the findings.
 pub(crate) fn build(
-    rows: &[Row<'_>],
-    identities: &Identities,
-    server: Map<String, Value>,
-    checker: &mut Checker<'_>,
-) -> Configuration {
+    entities: &[Arc<Entity>],
+    settings: Settings,
+    memo: &mut Memo,
+) -> (Configuration, Findings) {
+    let mut findings = Findings::default();
     let mut configuration = Configuration {
-        settings: settings::settings(server, checker),
+        settings,
         ..Configuration::default()
     };
-    let mut routes: Vec<(f64, Route)> = Vec::new();
-    let mut upstreams = Upstreams::default();
-    let mut consumers = Consumers::default();
-    for (index, row) in rows.iter().enumerate() {
-        let id = identities.ids[index];
-        match row.entity.name {
-            "services" => configuration.services.extend(service::service(id, row, checker)),
-            "routes" => {
-                let service = identities.references[index].map(|row| identities.ids[row]);
-                let created_at = row.values.get("created_at").and_then(Value::as_f64);
-                let route = route::route(id, service, row, checker);
-                routes.extend(route.map(|route| (created_at.unwrap_or(f64::MAX), route)));
+    let parts = Parts::of(entities);
+    for entity in entities {
+        let one = || vec![entity.clone()];
+        match entity.kind.name() {
+            "services" => {
+                let service = memo.services.take(one(), &mut findings, service::service);
+                configuration.services.extend(service);
             }
-            "upstreams" => upstreams.add(index, id, row, checker),
+            "routes" => {
+                let route = memo.routes.take(one(), &mut findings, route::route);
+                configuration.routes.extend(route);
+            }
+            "upstreams" => {
+                let from = parts.with_children(entity);
+                let upstream = memo.upstreams.take(from, &mut findings, upstream::upstream);
+                configuration.upstreams.extend(upstream);
+            }
             "consumers" => {
-                let groups = identities.groups.get(&index).into_iter().flatten();
-                let names = groups.filter_map(|group| rows[*group].written_text("name"));
-                consumers.add(index, id, row, names.map(str::to_owned).collect(), checker);
+                let from = parts.with_children(entity);
+                let consumer = memo.consumers.take(from, &mut findings, consumer::consumer);
+                configuration.consumers.extend(consumer);
             }
             // One that is not enabled has been checked, and that is all.
-            "plugins" if row.values.get("enabled") != Some(&Value::Bool(false)) => {
-                let plugin = plugin::plugin(id, scope_of(index, identities), row, checker);
+            "plugins" if entity.values.get("enabled") != Some(&Value::Bool(false)) => {
+                let plugin = memo.plugins.take(one(), &mut findings, plugin::plugin);
                 configuration.plugins.extend(plugin);
             }
             _ => {}
         }
     }
-    // Targets may be listed before their Upstream, credentials before their Consumer.
-    for (index, row) in rows.iter().enumerate() {
-        let id = identities.ids[index];
-        match (identities.references[index], row.entity.name) {
-            (Some(upstream), "targets") => upstreams.add_target(upstream, id, row, checker),
-            (Some(consumer), "keyauth_credentials" | "basicauth_credentials" | "jwt_secrets" | "acls") => {
-                consumers.add_to(consumer, id, row, checker);
+    (configuration, findings)
+}
+
+/// What belongs to Upstreams and Consumers, by their ids.
+struct Parts<'a> {
+    children: HashMap<Uuid, Vec<&'a Arc<Entity>>>,
+    groups: HashMap<Uuid, &'a Arc<Entity>>,
+}
+
+impl<'a> Parts<'a> {
+    fn of(entities: &'a [Arc<Entity>]) -> Self {
+        let mut parts = Self {
+            children: HashMap::new(),
+            groups: HashMap::new(),
+        };
+        for entity in entities {
+            let parent = match entity.kind.name() {
+                "targets" => entity.reference("upstream"),
+                "keyauth_credentials" | "basicauth_credentials" | "jwt_secrets" | "acls" | MEMBERS => {
+                    entity.reference("consumer")
+                }
+                "consumer_groups" => {
+                    parts.groups.insert(entity.id, entity);
+                    None
+                }
+                _ => None,
+            };
+            if let Some(parent) = parent {
+                parts.children.entry(parent).or_default().push(entity);
             }
-            _ => {}
         }
+        parts
     }
-    configuration.upstreams = upstreams.into_list();
-    configuration.consumers = consumers.into_list();
-    // Stable, so Routes without a time keep the order of the source, behind those that have one.
-    routes.sort_by(|(a, _), (b, _)| a.total_cmp(b));
-    configuration.routes = routes.into_iter().map(|(_, route)| route).collect();
-    configuration
-}
 
-/// Returns which requests the plugin of a row is for.
-fn scope_of(index: usize, identities: &Identities) -> Scope {
-    let service = identities.references[index].map(|row| identities.ids[row]);
-    let route = identities.routes.get(&index).map(|row| identities.ids[*row]);
-    match (route, service) {
-        (Some(route), Some(service)) => Scope::RouteOfService { route, service },
-        (Some(route), None) => Scope::Route(route),
-        (None, Some(service)) => Scope::Service(service),
-        (None, None) => Scope::Global,
+    /// Returns an entity followed by what it is built from beside itself.
+    fn with_children(&self, entity: &Arc<Entity>) -> Vec<Arc<Entity>> {
+        let mut from = vec![entity.clone()];
+        for child in self.children.get(&entity.id).into_iter().flatten() {
+            let group = child.reference("consumer_group");
+            // Of a membership only the group's name is of use.
+            let part = group.and_then(|group| self.groups.get(&group)).unwrap_or(child);
+            from.push(Arc::clone(part));
+        }
+        from
     }
 }
 
-/// Reads a checked value into its shape. A failure means that table and shape disagree, which is a
+/// Returns the kind of an entity that is known to be one of the table's.
+fn is_kind(entity: &Entity, name: &str) -> bool {
+    Kind::named(name) == Some(entity.kind)
+}
+
+/// Reads checked values into their shape. A failure means that table and shape disagree, which is a
 /// defect; it is reported rather than allowed to end the process.
-fn read<T: DeserializeOwned>(values: Map<String, Value>, path: &str, checker: &mut Checker<'_>) -> Option<T> {
-    match serde_json::from_value(Value::Object(values)) {
+fn read<T: DeserializeOwned>(
+    values: &Map<String, Value>,
+    entity: &Entity,
+    findings: &mut Findings,
+) -> Option<T> {
+    match T::deserialize(values.into_deserializer()) {
         Ok(value) => Some(value),
         Err(error) => {
-            checker.error(
-                None,
-                path,
-                format!("this should have been found earlier: {error}"),
-                None,
-            );
+            let message = format!("this should have been found earlier: {error}");
+            findings.error(entity, ("", None), String::new(), message, None);
             None
         }
     }

@@ -1,22 +1,22 @@
 //! Plugins.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderName;
-use uuid::Uuid;
 
-use super::{read, route::route_protocol};
-use crate::config::check::Checker;
+use super::{Findings, read, route::route_protocol};
 use crate::config::document as written;
-use crate::config::rows::Row;
+use crate::entity::Entity;
 use crate::model::{
     Acl, AclRule, Audience, Authentication, BasicAuth, Canary, CanaryDestination, Identifier, Jwt, KeyAuth,
     Plugin, PluginConfig, Ramp, Schedule, Scope, Share,
 };
 
 /// Builds a plugin.
-pub(super) fn plugin(id: Uuid, scope: Scope, row: &Row<'_>, checker: &mut Checker<'_>) -> Option<Plugin> {
-    let plugin = read::<written::Plugin>(row.values.clone(), &row.path, checker)?;
+pub(super) fn plugin(from: &[Arc<Entity>], findings: &mut Findings) -> Option<Plugin> {
+    let entity = from.first()?;
+    let plugin = read::<written::Plugin>(&entity.values, entity, findings)?;
     let mut protocols = Vec::new();
     for name in plugin.protocols.iter().filter(|name| !name.starts_with("grpc")) {
         let protocol = route_protocol(name);
@@ -26,18 +26,28 @@ pub(super) fn plugin(id: Uuid, scope: Scope, row: &Row<'_>, checker: &mut Checke
     }
     protocols.sort_by_key(|protocol| *protocol != crate::model::RouteProtocol::Http);
     Some(Plugin {
-        id,
-        scope,
+        id: entity.id,
+        scope: scope_of(entity),
         protocols,
-        config: config(plugin, &row.path, checker)?,
+        config: config(&plugin, entity, findings)?,
     })
 }
 
-fn config(plugin: written::Plugin, path: &str, checker: &mut Checker<'_>) -> Option<PluginConfig> {
-    let config = plugin.config;
+/// Returns which requests a plugin is for.
+fn scope_of(plugin: &Entity) -> Scope {
+    match (plugin.reference("route"), plugin.reference("service")) {
+        (Some(route), Some(service)) => Scope::RouteOfService { route, service },
+        (Some(route), None) => Scope::Route(route),
+        (None, Some(service)) => Scope::Service(service),
+        (None, None) => Scope::Global,
+    }
+}
+
+fn config(plugin: &written::Plugin, entity: &Entity, findings: &mut Findings) -> Option<PluginConfig> {
+    let config = &plugin.config;
     Some(match &*plugin.name {
         "key-auth" => {
-            let config = read::<written::KeyAuth>(config, path, checker)?;
+            let config = read::<written::KeyAuth>(config, entity, findings)?;
             PluginConfig::KeyAuth(KeyAuth {
                 common: Authentication {
                     anonymous: config.anonymous,
@@ -51,7 +61,7 @@ fn config(plugin: written::Plugin, path: &str, checker: &mut Checker<'_>) -> Opt
             })
         }
         "basic-auth" => {
-            let config = read::<written::BasicAuth>(config, path, checker)?;
+            let config = read::<written::BasicAuth>(config, entity, findings)?;
             PluginConfig::BasicAuth(BasicAuth {
                 common: Authentication {
                     anonymous: config.anonymous,
@@ -61,7 +71,7 @@ fn config(plugin: written::Plugin, path: &str, checker: &mut Checker<'_>) -> Opt
             })
         }
         "jwt" => {
-            let config = read::<written::Jwt>(config, path, checker)?;
+            let config = read::<written::Jwt>(config, entity, findings)?;
             let verifies = |claim: &str| config.claims_to_verify.iter().any(|one| one == claim);
             PluginConfig::Jwt(Jwt {
                 verify_exp: verifies("exp"),
@@ -85,7 +95,7 @@ fn config(plugin: written::Plugin, path: &str, checker: &mut Checker<'_>) -> Opt
             })
         }
         "acl" => {
-            let config = read::<written::AclConfig>(config, path, checker)?;
+            let config = read::<written::AclConfig>(config, entity, findings)?;
             PluginConfig::Acl(Acl {
                 rule: if config.allow.is_empty() {
                     AclRule::Deny(config.deny)
@@ -97,8 +107,8 @@ fn config(plugin: written::Plugin, path: &str, checker: &mut Checker<'_>) -> Opt
             })
         }
         "canary" => {
-            let config = read::<written::Canary>(config, path, checker)?;
-            PluginConfig::Canary(canary(config, plugin.created_at))
+            let config = read::<written::Canary>(config, entity, findings)?;
+            PluginConfig::Canary(canary(config, entity.created_at))
         }
         _ => return None,
     })
@@ -176,13 +186,13 @@ mod tests {
     use crate::config::build::tests::load;
     use crate::model::RouteProtocol;
 
-    fn plugins(text: &str) -> Vec<Plugin> {
+    fn plugins(text: &str) -> Vec<Arc<Plugin>> {
         let base = "services: [{name: s, host: h}]\nroutes: [{name: r, service: s, paths: [/]}]\n";
         load(&format!("{base}plugins: [{text}]")).plugins
     }
 
     fn config_of(text: &str) -> PluginConfig {
-        plugins(text).swap_remove(0).config
+        plugins(text)[0].config.clone()
     }
 
     fn audience_of(fields: &str) -> Audience {
@@ -226,7 +236,7 @@ mod tests {
         );
         assert_eq!(before[0].protocols, [RouteProtocol::Http, RouteProtocol::Https]);
         assert_eq!(before[3].protocols, [RouteProtocol::Https]);
-        let ids = |plugins: &[Plugin]| plugins.iter().map(|plugin| plugin.id).collect::<Vec<_>>();
+        let ids = |plugins: &[Arc<Plugin>]| plugins.iter().map(|plugin| plugin.id).collect::<Vec<_>>();
         assert_eq!(ids(&before), ids(&after));
         let nested = load(
             "services: [{name: s, host: h, plugins: [{name: canary, config: {percentage: 7, upstream_host: h}}]}]",

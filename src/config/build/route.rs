@@ -1,32 +1,27 @@
 //! Routes: conditions taken apart, regular expressions compiled.
 
+use std::sync::Arc;
+
 use http::HeaderName;
 use regex::Regex;
 use serde_json::{Map, Value};
-use uuid::Uuid;
 
-use super::read;
-use crate::config::check::Checker;
+use super::{Findings, read};
 use crate::config::document as written;
-use crate::config::mark::Span;
-use crate::config::rows::Row;
 use crate::config::schema::address::split_host;
+use crate::entity::Entity;
 use crate::model::{HeaderMatch, HostPattern, PathHandling, PathPattern, Route, RouteProtocol, ValueMatch};
 
 /// Builds a Route.
-pub(super) fn route(
-    id: Uuid,
-    service: Option<Uuid>,
-    row: &Row<'_>,
-    checker: &mut Checker<'_>,
-) -> Option<Route> {
-    let route = read::<written::Route>(row.values.clone(), &row.path, checker)?;
-    let paths = paths(&route.paths, row, checker);
-    let headers = headers(&route.headers, row, checker);
+pub(super) fn route(from: &[Arc<Entity>], findings: &mut Findings) -> Option<Route> {
+    let entity = from.first()?;
+    let route = read::<written::Route>(&entity.values, entity, findings)?;
+    let paths = paths(&route.paths, entity, findings);
+    let headers = headers(&route.headers, entity, findings);
     Some(Route {
-        id,
+        id: entity.id,
         name: route.name,
-        service,
+        service: entity.reference("service"),
         protocols: route.protocols.iter().map(|one| route_protocol(one)).collect(),
         https_redirect_status_code: route.https_redirect_status_code,
         methods: route.methods,
@@ -80,7 +75,7 @@ fn host_pattern(text: &str) -> Option<HostPattern> {
     })
 }
 
-fn paths(paths: &[String], row: &Row<'_>, checker: &mut Checker<'_>) -> Vec<PathPattern> {
+fn paths(paths: &[String], entity: &Entity, findings: &mut Findings) -> Vec<PathPattern> {
     let mut patterns = Vec::with_capacity(paths.len());
     for (index, path) in paths.iter().enumerate() {
         match path.strip_prefix('~') {
@@ -88,8 +83,8 @@ fn paths(paths: &[String], row: &Row<'_>, checker: &mut Checker<'_>) -> Vec<Path
             Some(pattern) => match PathPattern::regex(pattern) {
                 Ok(pattern) => patterns.push(pattern),
                 Err(error) => {
-                    let span = row.item_span("paths", index);
-                    too_large(&error, span, format!("{}.paths[{index}]", row.path), checker)
+                    let place = ("paths", Some(index));
+                    too_large(&error, entity, place, format!("paths[{index}]"), findings)
                 }
             },
         }
@@ -97,7 +92,7 @@ fn paths(paths: &[String], row: &Row<'_>, checker: &mut Checker<'_>) -> Vec<Path
     patterns
 }
 
-fn headers(headers: &Map<String, Value>, row: &Row<'_>, checker: &mut Checker<'_>) -> Vec<HeaderMatch> {
+fn headers(headers: &Map<String, Value>, entity: &Entity, findings: &mut Findings) -> Vec<HeaderMatch> {
     let mut matches = Vec::with_capacity(headers.len());
     for (name, values) in headers {
         let Ok(field) = HeaderName::from_bytes(name.as_bytes()) else {
@@ -110,8 +105,8 @@ fn headers(headers: &Map<String, Value>, row: &Row<'_>, checker: &mut Checker<'_
                 Some(pattern) => match Regex::new(pattern) {
                     Ok(regex) => alternatives.push(ValueMatch::Regex(regex)),
                     Err(error) => {
-                        let span = row.span_of("headers");
-                        too_large(&error, span, format!("{}.headers.{name}", row.path), checker)
+                        let place = ("headers", None);
+                        too_large(&error, entity, place, format!("headers.{name}"), findings)
                     }
                 },
             }
@@ -124,16 +119,23 @@ fn headers(headers: &Map<String, Value>, row: &Row<'_>, checker: &mut Checker<'_
     matches
 }
 
-fn too_large(error: &regex::Error, span: Option<Span>, path: String, checker: &mut Checker<'_>) {
+fn too_large(
+    error: &regex::Error,
+    entity: &Entity,
+    place: (&'static str, Option<usize>),
+    path: String,
+    findings: &mut Findings,
+) {
     let message = match error {
         regex::Error::CompiledTooBig(_) => "invalid regex: it is too large when compiled".to_owned(),
         error => format!("invalid regex: {error}"),
     };
-    checker.error(
-        span,
+    findings.error(
+        entity,
+        place,
         path,
         message,
-        Some("use smaller repetition counts".to_owned()),
+        Some("use smaller repetition counts"),
     );
 }
 
@@ -195,7 +197,7 @@ mod tests {
             "routes:\n- {name: b, paths: [/]}\n- {name: young, paths: [/], created_at: 20}\n- {name: old, paths: [/], created_at: 10}\n- {name: a, paths: [/]}",
         )
         .routes;
-        let names: Vec<_> = routes.iter().map(Route::label).collect();
+        let names: Vec<_> = routes.iter().map(|route| route.label()).collect();
         assert_eq!(names, ["old", "young", "b", "a"]);
     }
 }

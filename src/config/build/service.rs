@@ -1,20 +1,19 @@
 //! Services.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use uuid::Uuid;
-
-use super::read;
-use crate::config::check::Checker;
+use super::{Findings, read};
 use crate::config::document as written;
-use crate::config::rows::Row;
+use crate::entity::Entity;
 use crate::model::{Protocol, Service};
 
 /// Builds a Service.
-pub(super) fn service(id: Uuid, row: &Row<'_>, checker: &mut Checker<'_>) -> Option<Service> {
-    let service = read::<written::Service>(row.values.clone(), &row.path, checker)?;
+pub(super) fn service(from: &[Arc<Entity>], findings: &mut Findings) -> Option<Service> {
+    let entity = from.first()?;
+    let service = read::<written::Service>(&entity.values, entity, findings)?;
     Some(Service {
-        id,
+        id: entity.id,
         name: service.name,
         protocol: Protocol::Http,
         host: service.host,
@@ -51,7 +50,7 @@ mod tests {
             read_timeout: minute,
             enabled: true,
         };
-        assert_eq!(services[0], first);
+        assert_eq!(*services[0], first);
         let second = &services[1];
         assert_eq!(
             (

@@ -4,20 +4,26 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-use super::read;
 use crate::config::check::Checker;
 use crate::config::document as written;
 use crate::config::schema::address::parse_network;
 use crate::config::schema::units;
 use crate::model::{
-    AccessLog, AccessLogFormat, AddressFamily, Dns, Limits, RetryBudget, Secret, Settings, Shutdown, Timeouts,
+    AccessLog, AccessLogFormat, AddressFamily, Admin, Dns, Limits, RetryBudget, Secret, Settings, Shutdown,
+    Store, Timeouts, Token,
 };
 
 /// Builds the settings; what is missing because of an error keeps its default.
-pub(super) fn settings(server: Map<String, Value>, checker: &mut Checker<'_>) -> Settings {
+pub(in crate::config) fn settings(server: Map<String, Value>, checker: &mut Checker<'_>) -> Settings {
     let defaults = Settings::default();
-    let Some(server) = read::<written::Server>(server, "server", checker) else {
-        return defaults;
+    let server: written::Server = match serde_json::from_value(Value::Object(server)) {
+        Ok(server) => server,
+        // Table and shape disagree, which is a defect.
+        Err(error) => {
+            let message = format!("this should have been found earlier: {error}");
+            checker.error(None, "server", message, None);
+            return defaults;
+        }
     };
     let duration = |value: &Value, default: Duration| units::parse_duration(value).unwrap_or(default);
     let size = |value: &Value| match units::parse_size(value) {
@@ -35,6 +41,11 @@ pub(super) fn settings(server: Map<String, Value>, checker: &mut Checker<'_>) ->
         status: serde_json::from_value::<written::Address>(server.status)
             .ok()
             .map(|status| status.address),
+        admin: serde_json::from_value(server.admin).ok().map(admin),
+        store: match &*server.store.kind {
+            "memory" => Store::Memory,
+            _ => Store::Embedded(server.store.path),
+        },
         secret: server.secret.and_then(Secret::new),
         secret_file: server.secret_file,
         dns: Dns {
@@ -83,6 +94,18 @@ pub(super) fn settings(server: Map<String, Value>, checker: &mut Checker<'_>) ->
     }
 }
 
+fn admin(admin: written::Admin) -> Admin {
+    let token = |token: Option<String>| token.map(Token::new);
+    Admin {
+        address: admin.address,
+        token: token(admin.token),
+        token_file: admin.token_file,
+        read_token: token(admin.read_token),
+        hosts: admin.hosts,
+        origins: admin.origins,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -101,7 +124,7 @@ mod tests {
     fn every_setting_arrives() {
         let secret = "0123456789abcdef0123456789abcdef";
         let settings = load(&format!(
-            "server:\n  threads: 3\n  listeners: [{{address: '[::1]:0'}}, {{address: 127.0.0.1:9000}}]\n  status: false\n  \
+            "server:\n  threads: 3\n  listeners: [{{address: '[::1]:0'}}, {{address: 127.0.0.1:9000}}]\n  status: false\n  admin: {{address: 127.0.0.1:9001, token: sixteen bytes of t, read_token: sixteen bytes of r, hosts: [admin.example], origins: ['https://a.example']}}\n  store: {{kind: memory}}\n  \
              secret: {secret}\n  secret_file: /tmp/s\n  trusted_ips: [10.0.0.0/8, '::1']\n  dns: {{resolvers: ['127.0.0.1:53'], family: ipv4}}\n  access_log: {{format: combined, path: /a}}\n  variant_header: true\n  \
              limits: {{header_bytes: 1KiB, headers: 7, uri_bytes: 100, body_bytes: 2MiB}}\n  \
              timeouts: {{body_idle: 500ms, keepalive: 1m30s, requests_per_connection: 5}}\n  retries: {{budget_percent: 50, min_concurrent: 0}}\n  \
@@ -112,6 +135,15 @@ mod tests {
             threads: Some(3),
             listeners: vec!["[::1]:0".parse().unwrap(), "127.0.0.1:9000".parse().unwrap()],
             status: None,
+            admin: Some(Admin {
+                address: "127.0.0.1:9001".parse().unwrap(),
+                token: Some(Token::new("sixteen bytes of t")),
+                token_file: None,
+                read_token: Some(Token::new("sixteen bytes of r")),
+                hosts: vec!["admin.example".to_owned()],
+                origins: vec!["https://a.example".to_owned()],
+            }),
+            store: Store::Memory,
             secret: Secret::new(secret),
             secret_file: "/tmp/s".into(),
             trusted_ips: vec!["10.0.0.0/8".parse().unwrap(), "::1/128".parse().unwrap()],

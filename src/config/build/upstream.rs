@@ -1,67 +1,47 @@
 //! Upstreams and their Targets.
 
-use http::HeaderName;
-use uuid::Uuid;
+use std::sync::Arc;
 
-use super::read;
-use crate::config::check::Checker;
+use http::HeaderName;
+
+use super::{Findings, is_kind, read};
 use crate::config::document as written;
 use crate::config::health;
-use crate::config::rows::Row;
 use crate::config::schema::address::split_host;
 use crate::config::schema::{tag::slow_start, target::DEFAULT_PORT};
+use crate::entity::Entity;
 use crate::model::{Algorithm, HashInput, Hashing, SessionCookie, Target, TargetHost, Upstream, Weight};
 
-/// Upstreams while their Targets are gathered.
-#[derive(Debug, Default)]
-pub(super) struct Upstreams {
-    list: Vec<Upstream>,
-    /// Place in the list by row.
-    of_row: std::collections::HashMap<usize, usize>,
+/// Builds an Upstream; its Targets follow it.
+pub(super) fn upstream(from: &[Arc<Entity>], findings: &mut Findings) -> Option<Upstream> {
+    let (entity, targets) = from.split_first()?;
+    let upstream = read::<written::Upstream>(&entity.values, entity, findings)?;
+    Some(Upstream {
+        id: entity.id,
+        algorithm: algorithm(&upstream),
+        health: health::health_checks(&upstream.healthchecks, entity, findings),
+        slow_start: upstream
+            .tags
+            .iter()
+            .find_map(|tag| slow_start(tag).ok().flatten()),
+        host_header: upstream.host_header,
+        targets: (targets.iter())
+            .filter(|entity| is_kind(entity, "targets"))
+            .filter_map(|entity| target(entity, findings))
+            .collect(),
+        name: upstream.name,
+    })
 }
 
-impl Upstreams {
-    /// Adds the Upstream of a row, without Targets.
-    pub(super) fn add(&mut self, index: usize, id: Uuid, row: &Row<'_>, checker: &mut Checker<'_>) {
-        let Some(upstream) = read::<written::Upstream>(row.values.clone(), &row.path, checker) else {
-            return;
-        };
-        self.of_row.insert(index, self.list.len());
-        self.list.push(Upstream {
-            id,
-            algorithm: algorithm(&upstream),
-            name: upstream.name,
-            health: health::health_checks(&upstream.healthchecks, row, checker),
-            slow_start: upstream
-                .tags
-                .iter()
-                .find_map(|tag| slow_start(tag).ok().flatten()),
-            host_header: upstream.host_header,
-            targets: Vec::new(),
-        });
-    }
-
-    /// Adds a Target to the Upstream of row `upstream`.
-    pub(super) fn add_target(&mut self, upstream: usize, id: Uuid, row: &Row<'_>, checker: &mut Checker<'_>) {
-        let Some(target) = read::<written::Target>(row.values.clone(), &row.path, checker) else {
-            return;
-        };
-        let (Some(upstream), Ok((host, port))) = (self.of_row.get(&upstream), split_host(&target.target))
-        else {
-            return;
-        };
-        self.list[*upstream].targets.push(Target {
-            id,
-            host: TargetHost::parse(host),
-            port: port.unwrap_or(DEFAULT_PORT),
-            weight: Weight::new(target.weight),
-        });
-    }
-
-    /// Returns the Upstreams in the order of the source.
-    pub(super) fn into_list(self) -> Vec<Upstream> {
-        self.list
-    }
+fn target(entity: &Entity, findings: &mut Findings) -> Option<Target> {
+    let target = read::<written::Target>(&entity.values, entity, findings)?;
+    let (host, port) = split_host(&target.target).ok()?;
+    Some(Target {
+        id: entity.id,
+        host: TargetHost::parse(host),
+        port: port.unwrap_or(DEFAULT_PORT),
+        weight: Weight::new(target.weight),
+    })
 }
 
 fn algorithm(upstream: &written::Upstream) -> Algorithm {

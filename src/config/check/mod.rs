@@ -15,11 +15,12 @@ use serde_json::{Map, Value};
 pub(crate) use self::scope::Scope;
 pub(crate) use self::value::refuse_choice;
 
-use super::at::{At, entry};
+use super::at::{At, Path, entry};
 use super::mark::{Origin, Sources, Span};
 use super::problem::{MAX_PROBLEMS, Problem, Severity, shorten};
-use super::schema::{Child, Effect, Entity, Field, KONG_ONLY, Kind, REMARKS, Record};
+use super::schema::{Child, Effect, Entity, Field, KONG_ONLY, Kind as FieldKind, REMARKS, Record};
 use super::suggest::nearest;
+use crate::entity::Kind;
 
 /// A record that was looked at.
 #[derive(Debug, Default)]
@@ -341,7 +342,7 @@ impl<'s> Checker<'s> {
         if field.is_secret {
             self.hide(at.span());
         }
-        if matches!(field.kind, Kind::Chosen(_)) {
+        if matches!(field.kind, FieldKind::Chosen(_)) {
             return;
         }
         match self.value(&field.kind, Some(field), at) {
@@ -361,7 +362,7 @@ impl<'s> Checker<'s> {
     ) {
         let empty = Value::Object(Map::new());
         for field in fields {
-            let Kind::Chosen(choices) = field.kind else {
+            let FieldKind::Chosen(choices) = field.kind else {
                 continue;
             };
             let given = map.get(field.name).filter(|value| !value.is_null());
@@ -430,6 +431,30 @@ impl<'s> Checker<'s> {
     /// Looks at the value of a field that stands by itself; `None` when it is wrong, which has been reported.
     pub(crate) fn field(&mut self, field: &'static Field, at: At<'_>) -> Option<Value> {
         self.value(&field.kind, Some(field), at)
+    }
+}
+
+/// Judges an entity that no file holds: a body of the Admin API, or what a merge has made.
+///
+/// # Errors
+/// Every problem, if at least one of them is an error.
+pub(crate) fn check_entity(
+    kind: Kind,
+    written: &Map<String, Value>,
+) -> Result<Map<String, Value>, Vec<Problem>> {
+    let sources = Sources::default();
+    let mut checker = Checker::new(&sources, Vec::new());
+    let value = Value::Object(written.clone());
+    let at = At {
+        value: &value,
+        mark: None,
+        path: Path::ROOT,
+    };
+    let checked = checker.entity(kind.schema(), None, at);
+    let has_errors = checker.has_errors();
+    match checked {
+        Some(checked) if !has_errors => Ok(checked.values),
+        _ => Err(checker.finish()),
     }
 }
 

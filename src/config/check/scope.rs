@@ -92,20 +92,6 @@ impl<'c, 's> Scope<'c, 's> {
         self.checked.wrong.push(name);
     }
 
-    /// Reports a field of a record that is a field's value.
-    pub(crate) fn error_in(
-        &mut self,
-        name: &'static str,
-        inner: &str,
-        message: impl Into<String>,
-        hint: Option<String>,
-    ) {
-        let span = self.span_of(name).or(self.at.span());
-        let path = self.at.path.key(name);
-        self.checker.error(span, path.key(inner), message, hint);
-        self.checked.wrong.push(name);
-    }
-
     /// Reports that a field is missing because of another, where that other stands.
     pub(crate) fn error_missing(
         &mut self,

@@ -2,7 +2,9 @@
 
 use serde_json::Value;
 
-use super::{CREATED_AT, Child, Entity, Field, ID, Kind, TAGS, UPDATED_AT, credential, format};
+use super::{
+    CREATED_AT, Child, Entity, Field, ID, Kind, TAGS, UPDATED_AT, Unique, credential, format, no_check,
+};
 use crate::config::check::Scope;
 
 const GROUPS: Kind = Kind::List {
@@ -56,6 +58,7 @@ pub(crate) static CONSUMERS: Entity = Entity {
         CREATED_AT,
         UPDATED_AT,
     ],
+    unique: &[Unique::of(&["username"]), Unique::of(&["custom_id"])],
     children: &[
         Child {
             entity: &credential::KEYAUTH_CREDENTIALS,
@@ -99,8 +102,37 @@ pub(crate) static CONSUMER_GROUPS: Entity = Entity {
         CREATED_AT,
         UPDATED_AT,
     ],
+    unique: &[Unique::of(&["name"])],
     children: &[],
     check: refuse_plugins,
+};
+
+/// Who is in which consumer group.
+pub(crate) static MEMBERS: Entity = Entity {
+    name: "consumer_group_consumers",
+    key: "consumer",
+    doc: "A Consumer in a consumer group; the same as a group in the Consumer's consumer_groups.",
+    fields: &[
+        ID,
+        Field::new("consumer", Kind::Reference("consumers"), "The Consumer.")
+            .required()
+            .cascades()
+            .hint("name the consumer"),
+        Field::new(
+            "consumer_group",
+            Kind::Reference("consumer_groups"),
+            "The group it is in.",
+        )
+        .required()
+        .cascades()
+        .hint("name the consumer group"),
+        TAGS,
+        CREATED_AT,
+        UPDATED_AT,
+    ],
+    unique: &[Unique::of(&["consumer_group", "consumer"])],
+    children: &[],
+    check: no_check,
 };
 
 fn refuse_plugins(scope: &mut Scope<'_, '_>) {

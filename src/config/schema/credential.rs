@@ -6,7 +6,7 @@
 use jsonwebtoken::DecodingKey;
 use serde_json::{Value, json};
 
-use super::{CREATED_AT, Entity, Field, ID, Kind, Made, TAGS, UPDATED_AT, format, no_check};
+use super::{CREATED_AT, Entity, Field, ID, Kind, Made, TAGS, UPDATED_AT, Unique, format, no_check};
 use crate::config::check::Scope;
 
 const CONSUMER: Field = Field::new(
@@ -15,6 +15,7 @@ const CONSUMER: Field = Field::new(
     "The Consumer; given where this is not nested in it.",
 )
 .required()
+.cascades()
 .hint("name the consumer, or move this into its consumer");
 const NOT_MADE_UP: &str = "write one down, for example the output of: openssl rand -hex 32; one made up at random would change at each reload";
 
@@ -47,6 +48,7 @@ pub(crate) static KEYAUTH_CREDENTIALS: Entity = Entity {
         CREATED_AT,
         UPDATED_AT,
     ],
+    unique: &[Unique::of(&["key"])],
     children: &[],
     check: |scope| {
         let has_ttl = scope
@@ -83,6 +85,7 @@ pub(crate) static BASICAUTH_CREDENTIALS: Entity = Entity {
         CREATED_AT,
         UPDATED_AT,
     ],
+    unique: &[Unique::of(&["username"])],
     children: &[],
     check: no_check,
 };
@@ -131,6 +134,7 @@ pub(crate) static JWT_SECRETS: Entity = Entity {
         CREATED_AT,
         UPDATED_AT,
     ],
+    unique: &[Unique::of(&["key"])],
     children: &[],
     check: check_jwt,
 };
@@ -154,6 +158,7 @@ pub(crate) static ACLS: Entity = Entity {
         CREATED_AT,
         UPDATED_AT,
     ],
+    unique: &[Unique::of(&["consumer", "group"])],
     children: &[],
     check: no_check,
 };

@@ -94,6 +94,8 @@ formats! {
     LISTEN_ADDRESS = listen_address, None;
     /// Secret that keys hashes.
     SECRET = secret, Some("^(.|\\n){32,}$");
+    /// Token that lets somebody in.
+    TOKEN = token, Some("^(.|\\n){16,}$");
 }
 
 fn non_empty(text: &str) -> Judged {
@@ -311,6 +313,13 @@ fn secret(text: &str) -> Judged {
     }
     Err(Fault::new(format!("length must be at least {least}"))
         .hint("for example the output of: openssl rand -hex 32"))
+}
+
+fn token(text: &str) -> Judged {
+    if text.len() >= 16 {
+        return Ok(());
+    }
+    Err(Fault::new("length must be at least 16").hint("for example the output of: openssl rand -hex 32"))
 }
 
 fn url(text: &str) -> Judged {

@@ -41,10 +41,30 @@ pub(crate) struct Entity {
     pub(crate) doc: &'static str,
     /// Its fields, in the order of Kong's manual.
     pub(crate) fields: &'static [Field],
+    /// What no two of them may have in common.
+    pub(crate) unique: &'static [Unique],
     /// Entities that may be nested in it.
     pub(crate) children: &'static [Child],
     /// Rules that look at several fields.
     pub(crate) check: fn(&mut Scope<'_, '_>),
+}
+
+/// Fields that are not the same, all of them, in two entities of one kind.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Unique {
+    pub(crate) fields: &'static [&'static str],
+    /// Two entities that leave one of the fields out can be the same, as two global plugins of one name.
+    pub(crate) counts_null: bool,
+}
+
+impl Unique {
+    /// Says that a field is unique where it is given.
+    pub(crate) const fn of(fields: &'static [&'static str]) -> Self {
+        Self {
+            fields,
+            counts_null: false,
+        }
+    }
 }
 
 /// An entity nested in another.
@@ -56,14 +76,15 @@ pub(crate) struct Child {
     pub(crate) parent: &'static str,
 }
 
-/// All entities that a file may list at its top level.
-pub(crate) static ENTITIES: [&Entity; 11] = [
+/// All entities that a file may list at its top level; what others refer to comes before them.
+pub(crate) static ENTITIES: [&Entity; 12] = [
     &service::SERVICES,
     &route::ROUTES,
     &upstream::UPSTREAMS,
     &target::TARGETS,
     &consumer::CONSUMERS,
     &consumer::CONSUMER_GROUPS,
+    &consumer::MEMBERS,
     &credential::KEYAUTH_CREDENTIALS,
     &credential::BASICAUTH_CREDENTIALS,
     &credential::JWT_SECRETS,
@@ -100,6 +121,8 @@ pub(crate) struct Field {
     pub(crate) stand_in: Option<&'static str>,
     /// Its value is never shown.
     pub(crate) is_secret: bool,
+    /// What refers to an entity by this field is removed with it.
+    pub(crate) is_cascaded: bool,
     pub(crate) effect: Effect,
     /// Former words of a choice, each with the one that took its place.
     pub(crate) renamed: &'static [(&'static str, &'static str)],
@@ -229,6 +252,7 @@ impl Field {
             is_required: false,
             stand_in: None,
             is_secret: false,
+            is_cascaded: false,
             effect: Effect::Full,
             renamed: &[],
             hint: None,
@@ -262,6 +286,12 @@ impl Field {
     /// Keeps the value out of messages.
     pub(crate) const fn secret(mut self) -> Self {
         self.is_secret = true;
+        self
+    }
+
+    /// Removes the entity with the one that the field refers to.
+    pub(crate) const fn cascades(mut self) -> Self {
+        self.is_cascaded = true;
         self
     }
 
@@ -347,6 +377,19 @@ impl Kind {
             self,
             Self::Text(_) | Self::Choice { .. } | Self::Duration { .. } | Self::Reference(_)
         )
+    }
+
+    /// Returns the kind of entity that a value refers to, by Kong's name in the plural.
+    pub(crate) fn refers_to(&self) -> Option<&'static str> {
+        match self {
+            Self::Reference(entity) => Some(entity),
+            _ => None,
+        }
+    }
+
+    /// Says whether a value refers to an entity.
+    pub(crate) fn is_reference(&self) -> bool {
+        self.refers_to().is_some()
     }
 
     /// Returns the fields in it, if it has fixed ones.

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{CREATED_AT, Child, Entity, Field, ID, Kind, Record, TAGS, UPDATED_AT, format, plugin};
+use super::{CREATED_AT, Child, Entity, Field, ID, Kind, Record, TAGS, UPDATED_AT, Unique, format, plugin};
 use crate::config::check::Scope;
 
 static ENDPOINT: Record = Record::of(&[
@@ -147,6 +147,7 @@ pub(crate) static ROUTES: Entity = Entity {
         CREATED_AT,
         UPDATED_AT,
     ],
+    unique: &[Unique::of(&["name"])],
     children: &[Child {
         entity: &plugin::PLUGINS,
         parent: "route",

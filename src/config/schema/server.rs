@@ -33,6 +33,19 @@ pub(crate) static SERVER: Record = Record {
         .hint("such as {address: 127.0.0.1:8007}")
         .or(|| json!({"address": "127.0.0.1:8007"})),
         Field::new(
+            "admin",
+            Kind::RecordOrFalse(&ADMIN),
+            "Admin API; false for none. On an address that other machines reach it needs a token.",
+        )
+        .hint("such as {address: 127.0.0.1:8001}")
+        .or(|| json!({"address": "127.0.0.1:8001"})),
+        Field::new(
+            "store",
+            Kind::Record(&STORE),
+            "Where what outlives the process is kept: entities, what the file last said, the audit trail.",
+        )
+        .or(|| json!({})),
+        Field::new(
             "secret",
             Kind::Text(&format::SECRET),
             "Keys the rings of Upstreams that hash what clients choose, and sticky sessions; at least 32 bytes. Without it, one is kept in secret_file.",
@@ -78,6 +91,91 @@ static ADDRESS: Record = Record::of(&[Field::new(
 )
 .required()
 .hint("such as 0.0.0.0:8000")]);
+
+static ADMIN: Record = Record {
+    fields: &[
+        Field::new(
+            "address",
+            Kind::Text(&format::LISTEN_ADDRESS),
+            "Address and port, e.g. 127.0.0.1:8001.",
+        )
+        .or(|| json!("127.0.0.1:8001"))
+        .hint("such as 127.0.0.1:8001"),
+        Field::new(
+            "token",
+            Kind::Text(&format::TOKEN),
+            "What clients show to be let in, as `Authorization: Bearer …` or `Kong-Admin-Token`; at least 16 bytes.",
+        )
+        .secret()
+        .hint("for example the output of: openssl rand -hex 32"),
+        Field::new(
+            "token_file",
+            Kind::Text(&format::NON_EMPTY),
+            "A file that holds the token, in place of token; read at start.",
+        ),
+        Field::new(
+            "read_token",
+            Kind::Text(&format::TOKEN),
+            "What clients show that may only read, and see no secret; at least 16 bytes.",
+        )
+        .secret()
+        .hint("for example the output of: openssl rand -hex 32"),
+        Field::new(
+            "hosts",
+            Kind::List { of: &Kind::TEXT, min: 0, is_set: true },
+            "Names by which clients may address it, beside localhost and addresses; another name in Host is refused, since a web page could have made it resolve to this machine.",
+        )
+        .or(|| json!([])),
+        Field::new(
+            "origins",
+            Kind::List { of: &Kind::TEXT, min: 0, is_set: true },
+            "Web pages that may call it, by their Origin, e.g. https://admin.example.com; others are refused.",
+        )
+        .or(|| json!([])),
+    ],
+    check: check_admin,
+};
+
+static STORE: Record = Record {
+    fields: &[
+        Field::new(
+            "kind",
+            Kind::Choice {
+                known: &["embedded", "memory"],
+                kong_only: &[],
+            },
+            "embedded: in one file; memory: nothing outlives the process.",
+        )
+        .or(|| json!("embedded")),
+        Field::new(
+            "path",
+            Kind::Text(&format::NON_EMPTY),
+            "The file of an embedded store; made when it does not exist.",
+        )
+        .or(|| json!("serin.redb")),
+    ],
+    check: super::no_check,
+};
+
+/// Insists on a token where others than this machine can connect.
+fn check_admin(scope: &mut Scope<'_, '_>) {
+    let has_token = scope.is_given("token") || scope.is_given("token_file");
+    if scope.is_given("token") && scope.is_given("token_file") {
+        let hint = "keep one of them".to_owned();
+        scope.error("token_file", "'token' is set already", Some(hint));
+    }
+    let address = scope
+        .text("address")
+        .and_then(|text| text.parse::<SocketAddr>().ok());
+    if address.is_some_and(|address| !address.ip().is_loopback()) && !has_token {
+        let hint = "set server.admin.token (SERIN_SERVER_ADMIN_TOKEN) or server.admin.token_file, or listen on 127.0.0.1";
+        scope.error(
+            "address",
+            "other machines reach this address, and there is no token",
+            Some(hint.to_owned()),
+        );
+    }
+}
 
 static DNS: Record = Record::of(&[
     Field::new(
@@ -239,7 +337,17 @@ fn check(scope: &mut Scope<'_, '_>) {
         .value("listeners")
         .and_then(Value::as_array)
         .map_or_else(Vec::new, |all| all.iter().map(bound).collect());
-    let status = scope.value("status").and_then(bound);
+    let others = ["status", "admin"].map(|name| (name, scope.value(name).and_then(bound)));
+    if let [(_, Some(status)), (_, Some(admin))] = others
+        && status == admin
+    {
+        let hint = format!(
+            "server.status ({}) needs an address of its own",
+            scope.place_of("status")
+        );
+        let message = format!("the address {admin} is that of server.status too");
+        scope.error("admin", message, Some(hint));
+    }
     for (index, address) in listeners.iter().enumerate() {
         let Some(address) = address else { continue };
         if let Some(first) = listeners[..index]
@@ -253,12 +361,10 @@ fn check(scope: &mut Scope<'_, '_>) {
             let message = format!("the address {address} is listened on already");
             scope.error_item("listeners", index, "address", message, Some(hint));
         }
-        if status == Some(*address) {
-            let hint = format!(
-                "server.status ({}) needs an address of its own",
-                scope.place_of("status")
-            );
-            let message = format!("the address {address} is that of server.status too");
+        for (name, _) in others.iter().filter(|(_, other)| *other == Some(*address)) {
+            let place = scope.place_of(name);
+            let hint = format!("server.{name} ({place}) needs an address of its own");
+            let message = format!("the address {address} is that of server.{name} too");
             scope.error_item("listeners", index, "address", message, Some(hint));
         }
     }

@@ -2,7 +2,9 @@
 
 use serde_json::json;
 
-use super::{CREATED_AT, Child, Entity, Field, ID, Kind, TAGS, UPDATED_AT, address, format, plugin, route};
+use super::{
+    CREATED_AT, Child, Entity, Field, ID, Kind, TAGS, UPDATED_AT, Unique, address, format, plugin, route,
+};
 use crate::config::check::Scope;
 
 const TLS_LATER: &str = "Serin does not speak TLS to origins yet";
@@ -70,6 +72,7 @@ pub(crate) static SERVICES: Entity = Entity {
         )
         .shorthand(),
     ],
+    unique: &[Unique::of(&["name"])],
     children: &[
         Child { entity: &route::ROUTES, parent: "service" },
         Child { entity: &plugin::PLUGINS, parent: "service" },

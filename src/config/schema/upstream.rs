@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{CREATED_AT, Child, Entity, Field, ID, Kind, Record, UPDATED_AT, format, tag, target};
+use super::{CREATED_AT, Child, Entity, Field, ID, Kind, Record, UPDATED_AT, Unique, format, tag, target};
 use crate::config::check::Scope;
 
 const HASH_INPUT: Kind = Kind::Choice {
@@ -165,6 +165,7 @@ pub(crate) static UPSTREAMS: Entity = Entity {
         CREATED_AT,
         UPDATED_AT,
     ],
+    unique: &[Unique::of(&["name"])],
     children: &[Child {
         entity: &target::TARGETS,
         parent: "upstream",

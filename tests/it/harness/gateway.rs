@@ -149,10 +149,11 @@ impl Command {
 /// Adds to a configuration what every test needs: the format's version, and free ports and one
 /// worker under `server`, in block or in flow style, unless the test sets them itself.
 pub fn complete(config: &str) -> String {
-    const SETTINGS: [(&str, &str); 3] = [
+    const SETTINGS: [(&str, &str); 4] = [
         ("threads", "1"),
         ("listeners", "[{address: 127.0.0.1:0}]"),
         ("status", "{address: 127.0.0.1:0}"),
+        ("admin", "{address: 127.0.0.1:0}"),
     ];
     let (opening, before_each, after_each) = match config.contains("server: {") {
         true => ("server: {", "", ", "),

@@ -237,16 +237,3 @@ fn ignore(scope: &mut Scope<'_, '_>, field: &'static str, why: &str) {
         scope.warn(field, "accepted without effect", why);
     }
 }
-
-/// Insists that a ramp has a start: the moment of the load would start it anew with each reload.
-pub(super) fn check_start(scope: &mut Scope<'_, '_>) {
-    let Some(config) = scope.value("config") else {
-        return;
-    };
-    let is_group = matches!(config.get("hash").and_then(Value::as_str), Some("allow" | "deny"));
-    let is_ramp = !is_group && config.get("percentage").is_none() && config.get("start").is_none();
-    if is_ramp && scope.is_valid("created_at") && scope.value("created_at").is_none() {
-        let hint = "when the ramp starts, in seconds since 1970 (the output of date +%s); or give 'percentage' for a fixed share";
-        scope.error_in("config", "start", "required field missing", Some(hint.to_owned()));
-    }
-}

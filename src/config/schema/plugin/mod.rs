@@ -6,7 +6,7 @@ mod canary;
 
 use serde_json::{Value, json};
 
-use super::{CREATED_AT, Choices, Entity, Field, ID, Kind, TAGS, UPDATED_AT, format};
+use super::{CREATED_AT, Choices, Entity, Field, ID, Kind, TAGS, UPDATED_AT, Unique, format};
 use crate::config::check::Scope;
 
 /// Plugins.
@@ -35,8 +35,9 @@ pub(crate) static PLUGINS: Entity = Entity {
             "service",
             Kind::Reference("services"),
             "The Service it is for; left out, with route, it is for every request that has a Route.",
-        ),
-        Field::new("route", Kind::Reference("routes"), "The Route it is for."),
+        )
+        .cascades(),
+        Field::new("route", Kind::Reference("routes"), "The Route it is for.").cascades(),
         Field::new(
             "consumer",
             Kind::Any,
@@ -78,6 +79,13 @@ pub(crate) static PLUGINS: Entity = Entity {
         TAGS,
         CREATED_AT,
         UPDATED_AT,
+    ],
+    unique: &[
+        Unique {
+            fields: &["name", "route", "service", "consumer"],
+            counts_null: true,
+        },
+        Unique::of(&["instance_name"]),
     ],
     children: &[],
     check,
@@ -142,9 +150,6 @@ fn check(scope: &mut Scope<'_, '_>) {
             let hint = "these plugins are for a service, a route or everything; remove it";
             scope.error(field, "value must be null", Some(hint.to_owned()));
         }
-    }
-    if scope.text("name") == Some("canary") {
-        canary::check_start(scope);
     }
 }
 

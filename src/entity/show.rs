@@ -133,6 +133,9 @@ mod tests {
                 json!({"name": "canary", "config": {"upstream_host": "v2"}}),
                 json!({"name": "canary", "config": {"upstream_host": "v2", "percentage": 12.5, "hash": "whitelist"}}),
             ],
+            "consumer_group_consumers" => {
+                alone(json!({"consumer": {"id": OTHER}, "consumer_group": {"id": OTHER}}))
+            }
             other => panic!("say what an entity of {other} must have at least"),
         }
     }

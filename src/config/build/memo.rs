@@ -1,0 +1,102 @@
+//! What was built the last time.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use super::finding::Findings;
+use crate::entity::{Entity, State};
+use crate::model::{Consumer, Plugin, Route, Service, Upstream};
+
+/// The parts of the last model, each with what it was built from.
+#[derive(Debug, Default)]
+pub struct Memo {
+    pub(super) services: Built<Service>,
+    pub(super) routes: Built<Route>,
+    pub(super) upstreams: Built<Upstream>,
+    pub(super) consumers: Built<Consumer>,
+    pub(super) plugins: Built<Plugin>,
+}
+
+/// Parts of one type, by the entity's id.
+pub(super) struct Built<T>(HashMap<Uuid, Part<T>>);
+
+struct Part<T> {
+    from: Vec<Arc<Entity>>,
+    part: Arc<T>,
+    findings: Findings,
+}
+
+impl Memo {
+    /// Forgets the parts of entities that are no longer there.
+    pub(crate) fn retain(&mut self, state: &State) {
+        fn retain<T>(built: &mut Built<T>, state: &State) {
+            built.0.retain(|id, part| {
+                let kind = part.from.first().map(|entity| entity.kind);
+                kind.is_some_and(|kind| state.get(kind, *id).is_some())
+            });
+        }
+        retain(&mut self.services, state);
+        retain(&mut self.routes, state);
+        retain(&mut self.upstreams, state);
+        retain(&mut self.consumers, state);
+        retain(&mut self.plugins, state);
+    }
+}
+
+impl<T> Built<T> {
+    /// Takes a part over, or builds it if what it is made from has changed.
+    pub(super) fn take(
+        &mut self,
+        from: Vec<Arc<Entity>>,
+        findings: &mut Findings,
+        build: impl FnOnce(&[Arc<Entity>], &mut Findings) -> Option<T>,
+    ) -> Option<Arc<T>> {
+        let id = from.first()?.id;
+        if let Some(known) = self.0.get(&id).filter(|part| are_the_same(&part.from, &from)) {
+            findings.0.extend(known.findings.0.iter().cloned());
+            return Some(known.part.clone());
+        }
+        let mut own = Findings::default();
+        let part = build(&from, &mut own).map(Arc::new);
+        findings.0.extend(own.0.iter().cloned());
+        let part = part?;
+        let known = Part {
+            from,
+            part: part.clone(),
+            findings: own,
+        };
+        self.0.insert(id, known);
+        Some(part)
+    }
+}
+
+/// Values that are shared are the same; others are built again rather than compared.
+fn are_the_same(before: &[Arc<Entity>], now: &[Arc<Entity>]) -> bool {
+    before.len() == now.len()
+        && before.iter().zip(now).all(|(before, now)| {
+            Arc::ptr_eq(before, now)
+                || (before.id == now.id
+                    && Arc::ptr_eq(&before.values, &now.values)
+                    && (before.created_at == now.created_at || !uses_its_age(now)))
+        })
+}
+
+/// A ramp may start, and a key's life does begin, when the entity was made.
+fn uses_its_age(entity: &Entity) -> bool {
+    matches!(entity.kind.name(), "plugins" | "keyauth_credentials")
+}
+
+impl<T> Default for Built<T> {
+    fn default() -> Self {
+        Self(HashMap::new())
+    }
+}
+
+impl<T> fmt::Debug for Built<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} parts", self.0.len())
+    }
+}

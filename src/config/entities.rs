@@ -1,0 +1,90 @@
+//! Rows to entities: what a file says, in the form in which everything is kept.
+
+use std::sync::Arc;
+
+use serde_json::{Map, Value};
+use sha1::{Digest, Sha1};
+use uuid::Uuid;
+
+use super::identity::{Identities, MEMBERS, make_id};
+use super::rows::Row;
+use super::schema::Presence;
+use crate::entity::{Entity, Kind, State};
+
+/// Makes the entities of checked rows, in the order of the files. What `known` holds already shares its
+/// values, so that what did not change need not be built again.
+pub(super) fn entities(rows: &[Row<'_>], identities: &Identities, known: &State) -> Vec<Arc<Entity>> {
+    let mut entities = Vec::with_capacity(rows.len());
+    for (index, row) in rows.iter().enumerate() {
+        let mut values = row.values.clone();
+        for field in row.entity.fields {
+            if field.presence == Presence::FileOnly {
+                values.shift_remove(field.name);
+            } else if field.kind.is_reference()
+                && let Some(parent) = identities.reference(index, field.name)
+            {
+                values.insert(field.name.to_owned(), text_of(identities.ids[parent]));
+            }
+        }
+        if row.is_transformed
+            && let Some(password) = values.get("password").and_then(Value::as_str)
+            && let Some(consumer) = identities.reference(index, "consumer")
+        {
+            let hash = hash_password(password, identities.ids[consumer]);
+            values.insert("password".to_owned(), Value::from(hash));
+        }
+        entities.push(share(
+            Entity::new(row.entity.into(), identities.ids[index], values),
+            known,
+        ));
+        for group in identities.groups.get(&index).into_iter().flatten() {
+            let (consumer, group) = (identities.ids[index], identities.ids[*group]);
+            entities.extend(member(consumer, group).map(|member| share(member, known)));
+        }
+    }
+    // A group may list a Consumer that lists the group.
+    let mut seen = std::collections::HashSet::with_capacity(entities.len());
+    entities.retain(|entity| seen.insert((entity.kind, entity.id)));
+    // Stable, so those without a time keep the order of the files, behind those that have one.
+    let time = |entity: &Arc<Entity>| entity.created_at.unwrap_or(f64::MAX);
+    entities.sort_by(|a, b| time(a).total_cmp(&time(b)));
+    entities
+}
+
+/// Makes the entity that says that a Consumer is in a group.
+pub(crate) fn member(consumer: Uuid, group: Uuid) -> Option<Entity> {
+    let values = Map::from_iter([
+        ("consumer".to_owned(), text_of(consumer)),
+        ("consumer_group".to_owned(), text_of(group)),
+    ]);
+    let id = make_id(MEMBERS, &format!("{group}:{consumer}"));
+    Some(Entity::new(Kind::named(MEMBERS)?, id, values))
+}
+
+/// Returns what Kong keeps of a password: the SHA-1 of it and of the Consumer's id, in hexadecimal digits.
+/// What is such a hash already is not told apart: a password may look like one.
+pub(crate) fn hash_password(password: &str, consumer: Uuid) -> String {
+    let hash: [u8; 20] = Sha1::new()
+        .chain_update(password)
+        .chain_update(consumer.to_string())
+        .finalize()
+        .into();
+    hex(&hash)
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn share(mut entity: Entity, known: &State) -> Arc<Entity> {
+    if let Some(known) = known.get(entity.kind, entity.id)
+        && known.values == entity.values
+    {
+        entity.values = known.values.clone();
+    }
+    Arc::new(entity)
+}
+
+fn text_of(id: Uuid) -> Value {
+    Value::from(id.to_string())
+}

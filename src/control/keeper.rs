@@ -1,0 +1,562 @@
+//! What stands behind the door: makes plans into generations, one after the other.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hickory_resolver::TokioResolver;
+use log::{error, info, warn};
+use pingora_core::server::ShutdownWatch;
+use tokio::sync::mpsc;
+
+use super::door::{Author, Door, Request, Write};
+use super::merge::{Conflict, Merged, merge};
+use super::refused::RefusedError;
+use crate::access_log::AccessLog;
+use crate::clock;
+use crate::config::reload::Source;
+use crate::config::{self, Known, Loaded, Problem, Report, secret};
+use crate::entity::{self, Change, Entity, Kind, State};
+use crate::health::{Observed, dns};
+use crate::metrics::metrics;
+use crate::model::Settings;
+use crate::snapshot::{Builder, Published, Snapshot};
+use crate::store::{self, Base, CommitError, Key, Store, Transaction};
+
+/// Writes that are made into one generation at most: enough for every client that waits, and few enough
+/// that one that cannot be built costs little when they are tried again one by one.
+const MAX_BATCH: usize = 256;
+
+/// What is in force, for those who only look.
+#[derive(Debug, Clone, Default)]
+pub struct View {
+    /// The entities in force.
+    pub(crate) state: State,
+    /// What the file said last.
+    pub(crate) file: State,
+    /// What the file and the Admin API had both changed when the file was last read.
+    pub(crate) conflicts: Vec<Conflict>,
+    /// How the last attempt to load the files ended.
+    pub(crate) outcome: Outcome,
+}
+
+/// How the last attempt to load the files ended.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Outcome {
+    /// Content of the files in force.
+    pub(crate) hash: u64,
+    /// Unix time of the last attempt.
+    pub(crate) at: Duration,
+    /// What was wrong with them; empty when they were taken.
+    pub(crate) problems: String,
+    /// What `check` warned about in what is in force.
+    pub(crate) warnings: Vec<String>,
+}
+
+/// Keeps what is in force, and puts changes of it in force.
+#[derive(Debug)]
+pub struct Keeper {
+    source: Source,
+    store: Arc<dyn Store>,
+    door: Door,
+    queue: mpsc::Receiver<Request>,
+    observed: Arc<Observed>,
+    published: Arc<Published>,
+    known: Known,
+    file: State,
+    conflicts: Vec<Conflict>,
+    outcome: Outcome,
+    settings: Settings,
+    /// Settings the process was started with: what a change is compared with that needs a restart.
+    started_with: Settings,
+    revision: u64,
+    /// The store failed and may have kept what was refused: to be looked at before anything else.
+    is_in_doubt: bool,
+}
+
+/// What a candidate is committed with.
+#[derive(Default)]
+struct Commit {
+    changes: Vec<Change>,
+    entries: Vec<store::Entry>,
+    base: Option<Base>,
+    forget: Vec<String>,
+}
+
+impl Keeper {
+    /// Puts in force what the store has kept and what the files now say.
+    ///
+    /// # Errors
+    /// When the store cannot be read or written, or what it holds cannot be put in force.
+    pub async fn start(
+        source: Source,
+        loaded: Loaded,
+        mut known: Known,
+        store: Arc<dyn Store>,
+        observed: Arc<Observed>,
+        resolver: &TokioResolver,
+    ) -> Result<Self, RefusedError> {
+        let kept = store.load().await?;
+        known.state = state_of(kept.entities);
+        observed.releases.remember(kept.notes);
+        let (file, forget) = last_said(kept.bases, &source.name());
+        let settings = loaded.configuration.settings.clone();
+        let (snapshot, outcome) = (Snapshot::empty(kept.revision), Outcome::default());
+        let (door, queue) = Door::new(View::default());
+        let mut keeper = Self {
+            source,
+            store,
+            door,
+            queue,
+            observed,
+            published: Arc::new(Published::new(snapshot)),
+            known,
+            file,
+            conflicts: Vec::new(),
+            outcome,
+            started_with: settings.clone(),
+            settings,
+            revision: kept.revision,
+            is_in_doubt: false,
+        };
+        keeper.take_file(loaded, forget, resolver).await?;
+        Ok(keeper)
+    }
+
+    /// Returns the door to it.
+    pub fn door(&self) -> Door {
+        self.door.clone()
+    }
+
+    /// Returns where its generations are published.
+    pub fn published(&self) -> Arc<Published> {
+        self.published.clone()
+    }
+
+    /// Returns the store.
+    pub fn store(&self) -> Arc<dyn Store> {
+        self.store.clone()
+    }
+
+    /// Takes changes until shutdown.
+    pub async fn run(&mut self, resolver: &TokioResolver, mut shutdown: ShutdownWatch) {
+        loop {
+            let first = tokio::select! {
+                Some(request) = self.queue.recv() => request,
+                _ = shutdown.changed() => return,
+            };
+            let mut writes = Vec::new();
+            let mut next = Some(first);
+            while let Some(request) = next.take() {
+                match request {
+                    Request::Write(write) => writes.push(write),
+                    Request::Load(done) => {
+                        self.write(std::mem::take(&mut writes), resolver).await;
+                        self.load(resolver).await;
+                        let _ = done.send(());
+                    }
+                }
+                if writes.len() < MAX_BATCH {
+                    next = self.queue.try_recv().ok();
+                }
+            }
+            self.write(writes, resolver).await;
+        }
+    }
+
+    /// Makes one generation of all writes; when that cannot be, each is tried by itself.
+    async fn write(&mut self, writes: Vec<Write>, resolver: &TokioResolver) {
+        if writes.is_empty() {
+            return;
+        }
+        let Err((writes, refused)) = self.try_write(writes, resolver).await else {
+            return;
+        };
+        let is_to_blame = matches!(*refused, RefusedError::Entity(_));
+        if writes.len() == 1 || !is_to_blame {
+            for write in writes {
+                let _ = write.done.send(Err(refused.clone()));
+            }
+            return;
+        }
+        for write in writes {
+            if let Err((alone, refused)) = self.try_write(vec![write], resolver).await {
+                for write in alone {
+                    let _ = write.done.send(Err(refused.clone()));
+                }
+            }
+        }
+    }
+
+    /// Answers all writes, or returns those that led to what cannot be put in force.
+    async fn try_write(
+        &mut self,
+        writes: Vec<Write>,
+        resolver: &TokioResolver,
+    ) -> Result<(), (Vec<Write>, Arc<RefusedError>)> {
+        if let Err(refused) = self.settle_doubt(resolver).await {
+            return Err((writes, Arc::new(refused)));
+        }
+        let mut draft = self.known.state.clone();
+        let mut commit = Commit::default();
+        let mut planned = Vec::with_capacity(writes.len());
+        for write in writes {
+            let Some(changes) = (write.plan)(&draft) else {
+                let _ = write.done.send(Ok(None));
+                continue;
+            };
+            if !changes.is_empty() {
+                commit.entries.push(entry(&write.author, &draft, &changes));
+                entity::apply(&mut draft, &changes);
+                commit.changes.extend(changes);
+            }
+            planned.push(write);
+        }
+        if !commit.changes.is_empty()
+            && let Err(refused) = self
+                .put_in_force(draft, commit, self.settings.clone(), resolver)
+                .await
+        {
+            return Err((planned, Arc::new(refused)));
+        }
+        for write in planned {
+            let _ = write.done.send(Ok(Some(self.revision)));
+        }
+        Ok(())
+    }
+
+    /// Builds, commits, publishes. Nothing has changed when it fails.
+    async fn put_in_force(
+        &mut self,
+        draft: State,
+        commit: Commit,
+        settings: Settings,
+        resolver: &TokioResolver,
+    ) -> Result<(), RefusedError> {
+        let mut snapshot = self.compile(&draft, settings.clone(), resolver).await?;
+        let transaction = Transaction {
+            changes: commit.changes.iter().map(kept).collect(),
+            base: commit.base,
+            forget: commit.forget,
+            entries: commit.entries,
+        };
+        let committed = self.store.commit(transaction, self.revision).await;
+        let revision = committed.inspect_err(|_| self.is_in_doubt = true)?;
+        snapshot.generation = revision;
+        self.settings = settings;
+        self.publish(draft, snapshot);
+        Ok(())
+    }
+
+    fn publish(&mut self, state: State, snapshot: Snapshot) {
+        self.revision = snapshot.generation;
+        self.report_restart_required(&snapshot.source.settings);
+        self.published.publish(snapshot);
+        self.known.memo.retain(&state);
+        self.known.state = state;
+        self.show();
+    }
+
+    fn show(&self) {
+        self.door.show(View {
+            state: self.known.state.clone(),
+            file: self.file.clone(),
+            conflicts: self.conflicts.clone(),
+            outcome: self.outcome.clone(),
+        });
+    }
+
+    async fn compile(
+        &mut self,
+        draft: &State,
+        settings: Settings,
+        resolver: &TokioResolver,
+    ) -> Result<Snapshot, RefusedError> {
+        let (configuration, findings) =
+            config::build::build(&draft.in_order(), settings, &mut self.known.memo);
+        if let Some(error) = findings.first_error() {
+            return Err(error.into());
+        }
+        let previous = self.published.current();
+        let secret = secret::obtain(&configuration)?;
+        let access_log = match &configuration.settings.access_log {
+            None => None,
+            Some(wanted) => {
+                let open = previous.settings.access_log.as_ref();
+                Some(match open.filter(|log| log.is_opened_for(wanted)) {
+                    Some(log) => log.clone(),
+                    None => AccessLog::open(wanted)?,
+                })
+            }
+        };
+        let names = configuration.host_names().map(str::to_owned);
+        dns::learn(&self.observed.names, resolver, names).await;
+        let builder = Builder {
+            previous: Some(&previous),
+            secret: secret.as_ref(),
+            access_log,
+            observed: &self.observed,
+            now: clock::now(),
+        };
+        Ok(builder.build(configuration, self.revision + 1))
+    }
+
+    /// After a failure of the store, takes over what it really holds.
+    async fn settle_doubt(&mut self, resolver: &TokioResolver) -> Result<(), RefusedError> {
+        if !self.is_in_doubt {
+            return Ok(());
+        }
+        if self.store.revision().await? != self.revision {
+            let kept = self.store.load().await?;
+            let state = state_of(kept.entities);
+            let mut snapshot = self.compile(&state, self.settings.clone(), resolver).await?;
+            snapshot.generation = kept.revision;
+            self.file = last_said(kept.bases, &self.source.name()).0;
+            self.publish(state, snapshot);
+            warn!(
+                "the store has kept what it had reported as failed: generation {} is in force",
+                self.revision
+            );
+        }
+        self.is_in_doubt = false;
+        Ok(())
+    }
+
+    /// Loads the files once and puts what they say in force if it is good and new.
+    async fn load(&mut self, resolver: &TokioResolver) {
+        let loaded = config::load(&self.source.paths, &self.source.overrides, &mut self.known);
+        let result = match loaded {
+            Ok(loaded) if loaded.hash == self.outcome.hash => {
+                info!("configuration unchanged, generation {} stays", self.revision);
+                self.end("unchanged", None);
+                return;
+            }
+            Ok(loaded) => match self.settle_doubt(resolver).await {
+                Ok(()) => self.take_file(loaded, Vec::new(), resolver).await,
+                Err(refused) => Err(refused),
+            },
+            Err(report) => Err(RefusedError::Problems(report)),
+        };
+        match result {
+            Ok(()) => {
+                info!("generation {} is in force", self.revision);
+                self.end("applied", None);
+            }
+            Err(refused) => {
+                let text = crate::config::reload::with_causes(&refused);
+                error!(
+                    "configuration refused, generation {} stays:\n{text}",
+                    self.revision
+                );
+                self.end("refused", Some(text));
+            }
+        }
+    }
+
+    fn end(&mut self, label: &str, problems: Option<String>) {
+        metrics().reloads.with_label_values(&[label]).inc();
+        metrics().reload_successful.set(i64::from(problems.is_none()));
+        self.outcome.problems = problems.unwrap_or_default();
+        self.outcome.at = clock::unix();
+        self.show();
+    }
+
+    /// Merges what the files say into what is in force.
+    async fn take_file(
+        &mut self,
+        loaded: Loaded,
+        forget: Vec<String>,
+        resolver: &TokioResolver,
+    ) -> Result<(), RefusedError> {
+        let Loaded {
+            configuration,
+            entities,
+            warnings,
+            hash,
+            ..
+        } = loaded;
+        let file = State::of(entities.iter().cloned());
+        let now = clock::unix().as_secs_f64();
+        let merged = merge(&self.file, &self.known.state, &file, &entities, now);
+        let mut draft = self.known.state.clone();
+        entity::apply(&mut draft, &merged.changes);
+        check(&merged, &draft)?;
+        let author = Author {
+            who: "file".to_owned(),
+            what: self.source.name(),
+        };
+        let mut entries = Vec::new();
+        if !merged.changes.is_empty() {
+            entries.push(entry(&author, &self.known.state, &merged.changes));
+        }
+        let base = Base {
+            source: self.source.name(),
+            hash,
+            entities: entities.iter().map(|entity| record(entity)).collect(),
+        };
+        let commit = Commit {
+            changes: merged.changes,
+            entries,
+            base: Some(base),
+            forget,
+        };
+        let outcome = Outcome {
+            hash,
+            at: clock::unix(),
+            problems: String::new(),
+            warnings: warnings.iter().map(ToString::to_string).collect(),
+        };
+        let before = (
+            std::mem::replace(&mut self.file, file),
+            std::mem::replace(&mut self.conflicts, merged.conflicts),
+            std::mem::replace(&mut self.outcome, outcome),
+        );
+        let settings = configuration.settings;
+        if let Err(refused) = self.put_in_force(draft, commit, settings, resolver).await {
+            (self.file, self.conflicts, self.outcome) = before;
+            return Err(refused);
+        }
+        for conflict in &self.conflicts {
+            warn!("conflict: {conflict}");
+        }
+        Ok(())
+    }
+
+    /// Tells of what a reload cannot change: sockets, threads and the store are set up once.
+    fn report_restart_required(&self, settings: &Settings) {
+        let started = &self.started_with;
+        let changed: Vec<&str> = [
+            ("threads", settings.threads != started.threads),
+            ("listeners", settings.listeners != started.listeners),
+            ("admin", settings.admin != started.admin),
+            ("status", settings.status != started.status),
+            ("store", settings.store != started.store),
+            ("dns", settings.dns != started.dns),
+        ]
+        .into_iter()
+        .filter_map(|(name, is_changed)| is_changed.then_some(name))
+        .collect();
+        let is_new = metrics().restart_required.get() == 0;
+        metrics().restart_required.set(i64::from(!changed.is_empty()));
+        if !changed.is_empty() && is_new {
+            warn!(
+                "server.{} changed and needs a restart; the rest is in force",
+                changed.join(", server.")
+            );
+        }
+    }
+}
+
+/// Insists that what comes out of a merge still is what the table allows, and that no two are the same.
+fn check(merged: &Merged, draft: &State) -> Result<(), RefusedError> {
+    let mut problems = Vec::new();
+    for entity in &merged.mixed {
+        if let Err(found) = config::check::check_entity(entity.kind, &entity.fields()) {
+            let about = format!("{} {}", entity.kind.name(), entity.label());
+            problems.extend(found.into_iter().filter(Problem::is_error).map(|problem| Problem {
+                place: crate::config::Place { file: about.clone(), position: None },
+                ..problem.with_hint("the file and the Admin API have both changed it, and both changes do not go together: change the file, or this entity through the Admin API")
+            }));
+        }
+    }
+    for change in &merged.changes {
+        let Change::Put(entity) = change else { continue };
+        if let Some((unique, other)) = draft.duplicate_of(entity) {
+            let fields = unique.fields.join(", ");
+            let message =
+                format!("the Admin API has made an entity with the same {fields}, under the id {other}");
+            let about = format!("{} {}", entity.kind.name(), entity.label());
+            let hint =
+                format!("give it that id in the file ('id: {other}'), or delete it through the Admin API");
+            problems.push(Problem::about(about, message).with_hint(hint));
+        }
+    }
+    match problems.is_empty() {
+        true => Ok(()),
+        false => Err(RefusedError::Problems(Report { problems })),
+    }
+}
+
+/// Returns what the source said last, and the names of other sources that are to be forgotten. A source
+/// under another name has taken the place of the former one: there is one owner.
+fn last_said(bases: Vec<Base>, source: &str) -> (State, Vec<String>) {
+    let has_own = bases.iter().any(|base| base.source == source);
+    let forget: Vec<String> = bases
+        .iter()
+        .map(|base| base.source.clone())
+        .filter(|name| name != source)
+        .collect();
+    if !has_own && !forget.is_empty() {
+        warn!(
+            "the store was last written from {}; {source} takes its place",
+            forget.join(", ")
+        );
+    }
+    let counts = |base: &Base| !has_own || base.source == source;
+    let entities = bases.into_iter().filter(counts).flat_map(|base| base.entities);
+    (state_of(entities), forget)
+}
+
+/// Reads entities that the store has kept. A kind that is not known any more is left out, and stays kept.
+fn state_of(records: impl IntoIterator<Item = (Key, serde_json::Map<String, serde_json::Value>)>) -> State {
+    let mut unknown = HashSet::new();
+    let entities = records.into_iter().filter_map(|(key, values)| {
+        let Some(kind) = Kind::named(&key.kind) else {
+            unknown.insert(key.kind);
+            return None;
+        };
+        Some(Arc::new(Entity::new(kind, key.id, values)))
+    });
+    let state = State::of(entities);
+    for kind in unknown {
+        warn!("the store holds {kind}, which this version does not know: they are left alone");
+    }
+    state
+}
+
+fn record(entity: &Entity) -> (Key, serde_json::Map<String, serde_json::Value>) {
+    (key(entity.kind, entity.id), entity.fields())
+}
+
+fn key(kind: Kind, id: uuid::Uuid) -> Key {
+    Key {
+        kind: kind.name().to_owned(),
+        id,
+    }
+}
+
+fn kept(change: &Change) -> store::Change {
+    match change {
+        Change::Put(entity) => {
+            let (key, values) = record(entity);
+            store::Change::Put(key, values)
+        }
+        Change::Delete(kind, id) => store::Change::Delete(key(*kind, *id)),
+    }
+}
+
+/// Makes the line of the audit trail for steps that are about to be taken. It holds no secret.
+fn entry(author: &Author, state: &State, changes: &[Change]) -> store::Entry {
+    let changes = changes.iter().map(|change| {
+        let (kind, id) = change.subject();
+        let shown = |entity: &Entity| {
+            serde_json::Value::Object(entity::show_masked(entity.kind.schema(), &entity.fields()))
+        };
+        store::EntryChange {
+            kind: kind.name().to_owned(),
+            id,
+            before: state.get(kind, id).map(|entity| shown(entity)),
+            after: match change {
+                Change::Put(entity) => Some(shown(entity)),
+                Change::Delete(..) => None,
+            },
+        }
+    });
+    store::Entry {
+        revision: 0,
+        at: clock::unix(),
+        who: author.who.clone(),
+        what: author.what.clone(),
+        changes: changes.collect(),
+    }
+}
