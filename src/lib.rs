@@ -14,6 +14,7 @@
 //! | [`store`] | where it outlives the process |
 //! | [`control`] | how a change takes effect: the one door |
 //! | [`snapshot`] | what requests read: compiled, immutable, numbered |
+//! | [`connection`] | a client's connection as others see it |
 //! | [`edge`] | what stands before a request: sockets, connections |
 //! | [`proxy`] | how a request goes through |
 //! | [`balance`] | choosing among Targets |
@@ -47,6 +48,7 @@ pub mod store;
 
 pub mod snapshot;
 
+pub mod connection;
 pub mod edge;
 
 pub mod proxy;

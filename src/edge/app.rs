@@ -3,7 +3,9 @@
 //! Wraps Pingora's HTTP proxy so that connections are seen whatever becomes of them: those that
 //! never send a request reach no hook of `ProxyHttp`.
 
+use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::Poll;
 
 use async_trait::async_trait;
 use pingora_core::apps::ServerApp;
@@ -11,12 +13,14 @@ use pingora_core::protocols::Stream;
 use pingora_core::server::ShutdownWatch;
 use pingora_proxy::HttpProxy;
 
+use crate::connection::{Connections, Guarded};
 use crate::metrics::metrics;
 use crate::proxy::Gateway;
 
-/// Pingora's proxy with its connections counted.
+/// Pingora's proxy with its connections counted and listed.
 pub struct Edge {
     proxy: Arc<HttpProxy<Gateway>>,
+    connections: Arc<Connections>,
 }
 
 impl Edge {
@@ -24,6 +28,7 @@ impl Edge {
     pub fn new(proxy: HttpProxy<Gateway>) -> Self {
         Self {
             proxy: Arc::new(proxy),
+            connections: Connections::of_worker(),
         }
     }
 }
@@ -49,7 +54,11 @@ impl Drop for Open {
 impl ServerApp for Edge {
     async fn process_new(self: &Arc<Self>, stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
         let _open = Open::count();
-        self.proxy.process_new(stream, shutdown).await
+        // Pingora serves a connection in one task from here to its end.
+        let task = poll_fn(|ctx| Poll::Ready(ctx.waker().clone())).await;
+        let listed = self.connections.open(task);
+        let stream = Guarded::new(stream, listed.connection().clone());
+        self.proxy.process_new(Box::new(stream), shutdown).await
     }
 
     async fn cleanup(&self) {
