@@ -51,6 +51,11 @@ pub struct Metrics {
     pub target_requests: IntCounterVec,
     /// Requests being served by a Target now, by `upstream` and `target`.
     pub target_in_flight: IntGaugeVec,
+    /// Connections that have switched to another protocol and are served by a Target now, by `upstream`
+    /// and `target`.
+    pub target_upgraded: IntGaugeVec,
+    /// Exchanges closed because their Target was out of rotation for too long, by `upstream`.
+    pub drain_closed: IntCounterVec,
     /// Whether a Target may be chosen: 1, or 0 when it is out, by `upstream` and `target`.
     pub target_eligible: IntGaugeVec,
     /// Average that the algorithm `latency` goes by, in seconds, by `upstream` and `target`.
@@ -171,6 +176,18 @@ impl Metrics {
                 "serin_target_requests_in_flight",
                 "Requests being served by a Target now.",
                 &["upstream", "target"],
+            ),
+            target_upgraded: gauges(
+                r,
+                "serin_target_upgraded_connections",
+                "Upgraded connections being served by a Target now.",
+                &["upstream", "target"],
+            ),
+            drain_closed: counters(
+                r,
+                "serin_drain_closed_total",
+                "Exchanges closed because their Target was out of rotation for longer than target_drain.",
+                &["upstream"],
             ),
             target_eligible: gauges(
                 r,

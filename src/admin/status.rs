@@ -1,6 +1,6 @@
 //! The status address: metrics, readiness, liveness. Reads only, for scrapers and orchestrators.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -13,15 +13,15 @@ use axum::{Json, Router};
 use log::error;
 use pingora_core::server::ShutdownWatch;
 use pingora_core::services::background::BackgroundService;
+use prometheus::IntGaugeVec;
 use serde_json::{Value, json};
 
 use super::upstreams;
 use crate::clock;
 use crate::control::{Door, differences};
-use crate::health::{Health, Names, Observed, UpstreamHealth};
+use crate::health::{Health, Names, Observed, UpstreamHealth, addresses_of, drain_of_all};
 use crate::lifecycle::{Lifecycle, Phase};
 use crate::metrics::metrics;
-use crate::model::TargetHost;
 use crate::snapshot::{Published, Snapshot, Upstream};
 
 /// Serves the status address.
@@ -86,7 +86,7 @@ impl BackgroundService for StatusService {
 }
 
 async fn show_metrics(State(shown): State<Arc<Shown>>) -> Response {
-    read_targets(&shown.published.current(), &shown.observed.names);
+    read_targets(&shown.published.current(), &shown.observed);
     read_names(&shown.observed.names);
     let view = shown.door.view();
     let drifted = differences(&view.file, &view.state).len();
@@ -98,14 +98,17 @@ async fn show_metrics(State(shown): State<Arc<Shown>>) -> Response {
 /// Reads the state of every Target into its gauges. On scrape, so that requests touch no gauge and
 /// Targets that are gone leave no series behind. Two scrapes cannot meet here: there is one thread,
 /// and nothing awaits.
-fn read_targets(snapshot: &Snapshot, names: &Names) {
+fn read_targets(snapshot: &Snapshot, observed: &Observed) {
+    let names = &observed.names;
     let latency = &metrics().target_latency;
     let health = &metrics().target_health;
     let now = clock::elapsed_at(clock::monotonic());
     latency.reset();
     health.reset();
     metrics().target_in_flight.reset();
+    metrics().target_upgraded.reset();
     metrics().target_eligible.reset();
+    metrics().drain_closed.reset();
     metrics().target_requests.reset();
     for upstream in &snapshot.upstreams {
         let name = upstream.label();
@@ -126,55 +129,60 @@ fn read_targets(snapshot: &Snapshot, names: &Names) {
                 gauge.set(gauge.get().max(average));
             }
         }
-        read_loads(upstream, names);
+        read_eligible(upstream, names);
     }
+    read_loads(snapshot, observed);
 }
 
-/// Reads what each Target of an Upstream serves and has served. A Target at weight 0 or taken out of
-/// the configuration is shown until the last of its requests has ended, so that a drain can be watched;
-/// where several Targets share an address, the first has its requests.
-fn read_loads(upstream: &Upstream, names: &Names) {
-    let metrics = metrics();
-    let name = upstream.label();
-    let endpoints = upstream.endpoints();
-    let eligible: HashSet<SocketAddr> = endpoints
+/// Reads which Targets of an Upstream may be chosen.
+fn read_eligible(upstream: &Upstream, names: &Names) {
+    let eligible: HashSet<SocketAddr> = upstream
+        .endpoints()
         .eligible
         .iter()
         .map(|candidate| candidate.address)
         .collect();
-    let mut labels: HashMap<SocketAddr, String> = HashMap::new();
     for target in upstream.targets() {
-        let label = target.label();
-        let addresses: Vec<SocketAddr> = match &target.host {
-            TargetHost::Address(address) => vec![SocketAddr::new(*address, target.port)],
-            TargetHost::Name(host) => {
-                let resolved = names.addresses(host).into_iter();
-                resolved
-                    .map(|found| SocketAddr::new(found.address, found.port.unwrap_or(target.port)))
-                    .collect()
-            }
-        };
-        let may_be_chosen =
-            target.weight.active().is_some() && addresses.iter().any(|address| eligible.contains(address));
-        metrics
+        let may_be_chosen = target.weight.active().is_some()
+            && addresses_of(target, names)
+                .iter()
+                .any(|address| eligible.contains(address));
+        metrics()
             .target_eligible
-            .with_label_values(&[name, &label])
+            .with_label_values(&[upstream.label(), &target.label()])
             .set(i64::from(may_be_chosen));
-        metrics.target_in_flight.with_label_values(&[name, &label]).set(0);
-        for address in addresses {
-            labels.entry(address).or_insert_with(|| label.clone());
-        }
     }
-    for (address, state) in upstream.state().targets() {
-        let is_declared = labels.contains_key(&address);
-        if is_declared || state.in_flight() > 0 {
-            let label = labels.remove(&address).unwrap_or_else(|| address.to_string());
-            let load = metrics.target_in_flight.with_label_values(&[name, &label]);
-            load.add(i64::from(state.in_flight()));
+}
+
+/// Reads what every Target serves and has served. One taken out of the configuration, alone or with its
+/// Upstream, is shown until the last of its requests has ended, so that a drain can be watched; where
+/// several Targets share an address, the first has its requests.
+fn read_loads(snapshot: &Snapshot, observed: &Observed) {
+    let metrics = metrics();
+    for upstream in drain_of_all(snapshot, observed, clock::monotonic()) {
+        let name = &*upstream.name;
+        for target in &upstream.targets {
+            let labels = [name, &*target.label];
+            let add = |gauge: &IntGaugeVec, count: u64| {
+                gauge
+                    .with_label_values(&labels)
+                    .add(i64::try_from(count).unwrap_or(i64::MAX));
+            };
+            add(&metrics.target_in_flight, target.in_flight);
+            add(&metrics.target_upgraded, target.upgraded);
             metrics
                 .target_requests
-                .with_label_values(&[name, &label])
-                .inc_by(state.requests());
+                .with_label_values(&labels)
+                .inc_by(target.requests);
+        }
+    }
+    // Kept with the state of the Upstream, so for a while after its end.
+    for (key, state) in observed.registry.upstreams() {
+        if state.drain_closed() > 0 {
+            metrics
+                .drain_closed
+                .with_label_values(&[&*key.label()])
+                .inc_by(state.drain_closed());
         }
     }
 }

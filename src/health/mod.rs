@@ -2,10 +2,12 @@
 //!
 //! Probes (`probe`, in time by `schedule`) and clients' requests (`passive`) are reported to the
 //! state of an address (`machine`, `state`). When one flips, the health thread (`service`,
-//! `watch`) compiles the Upstream's addresses anew, so that the next request finds the others.
+//! `watch`) compiles the Upstream's addresses anew, so that the next request finds the others. What
+//! goes on at Targets out of rotation is told by `drain`.
 
 mod announce;
 pub mod dns;
+mod drain;
 mod first_pass;
 mod job;
 mod machine;
@@ -23,6 +25,7 @@ mod testbed;
 mod under_way;
 mod watch;
 
+pub use drain::{DrainReport, Rotation, TargetDrain, addresses_of, drain, drain_of_all};
 pub use machine::{Level, MEMORY, Machine, Report};
 pub use manual::{ManualError, set_manual};
 pub use names::{Names, Resolved};

@@ -14,6 +14,7 @@ use tokio::sync::Notify;
 use super::machine::{Machine, Report};
 use crate::balance::PeakEwma;
 use crate::clock;
+use crate::connection::Place;
 use crate::kept::Kept;
 use crate::model::{Thresholds, UpstreamKey};
 
@@ -31,6 +32,8 @@ pub struct UpstreamState {
     retry_position: AtomicU64,
     retries: AtomicU64,
     targets: Kept<SocketAddr, TargetState>,
+    /// Exchanges that were closed because their address was out for too long.
+    drain_closed: AtomicU64,
     /// How often an address of this Upstream changed between healthy and unhealthy.
     flips: AtomicU64,
     /// Wakes the health thread.
@@ -38,9 +41,12 @@ pub struct UpstreamState {
 }
 
 /// The state of one address of one Upstream.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct TargetState {
+    place: Place,
     in_flight: AtomicU32,
+    /// How many of those have switched to another protocol.
+    upgraded: AtomicU32,
     requests: AtomicU64,
     latency: PeakEwma,
     /// A [`Machine`].
@@ -51,6 +57,9 @@ pub struct TargetState {
     back_since: AtomicU64,
     /// What the health thread has told last is that the address is out.
     is_told_out: AtomicBool,
+    /// Milliseconds of [`clock::elapsed_at`] when a snapshot took the address out of rotation, plus one; 0
+    /// while it is in or was never.
+    out_since: AtomicU64,
 }
 
 /// What decided that an address is healthy or not.
@@ -81,6 +90,11 @@ impl Registry {
             wake: self.wake.clone(),
             ..UpstreamState::default()
         })
+    }
+
+    /// Returns every Upstream that is in use or was lately, configured or not.
+    pub fn upstreams(&self) -> Vec<(UpstreamKey, Arc<UpstreamState>)> {
+        self.upstreams.all()
     }
 
     /// Forgets Upstreams and addresses that nothing has used for [`crate::kept::KEPT_FOR`].
@@ -125,6 +139,16 @@ impl UpstreamState {
     /// Returns the state of an address, new when it was never seen.
     pub fn target(&self, address: SocketAddr) -> Arc<TargetState> {
         self.targets.get_or(&address, TargetState::default)
+    }
+
+    /// Counts an exchange that was closed because its address was out of rotation for too long.
+    pub fn count_drain_closed(&self) {
+        self.drain_closed.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Returns how many exchanges were closed so.
+    pub fn drain_closed(&self) -> u64 {
+        self.drain_closed.load(Ordering::Relaxed)
     }
 
     /// Returns every address that is in use or was lately, out of rotation or not; for the status
@@ -191,9 +215,7 @@ impl UpstreamState {
         }
         target.cause.store(cause.to_bits(), Ordering::Relaxed);
         if is_healthy {
-            let since = clock::elapsed_at(now).as_millis();
-            let since = u64::try_from(since).unwrap_or(u64::MAX).saturating_add(1);
-            target.back_since.store(since, Ordering::Relaxed);
+            target.back_since.store(as_millis(now), Ordering::Relaxed);
         }
         self.flips.fetch_add(1, Ordering::Release);
         self.wake.notify_one();
@@ -228,6 +250,48 @@ impl TargetState {
         self.in_flight.load(Ordering::Relaxed)
     }
 
+    /// Counts a request in that has switched to another protocol.
+    pub fn begin_upgraded(&self) {
+        self.upgraded.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts a request out that had switched to another protocol.
+    pub fn end_upgraded(&self) {
+        self.upgraded.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Returns how many of the requests in flight have switched to another protocol.
+    pub fn upgraded(&self) -> u32 {
+        self.upgraded.load(Ordering::Relaxed)
+    }
+
+    /// Returns what connections call the address.
+    pub fn place(&self) -> Place {
+        self.place
+    }
+
+    /// Notes that a snapshot took the address out of rotation.
+    pub fn take_out(&self, now: Instant) {
+        self.out_since.store(as_millis(now), Ordering::Relaxed);
+    }
+
+    /// Notes the same of an address that may have been out before; then it has been out for longer.
+    pub fn keep_out(&self, now: Instant) {
+        let (since, order) = (as_millis(now), Ordering::Relaxed);
+        let _ = self.out_since.compare_exchange(0, since, order, order);
+    }
+
+    /// Notes that the address is in rotation.
+    pub fn take_in(&self) {
+        self.out_since.store(0, Ordering::Relaxed);
+    }
+
+    /// Returns for how long the address has been out of rotation; `None` if it is in, was never, or
+    /// nobody knows since when.
+    pub fn out_for(&self, now: Instant) -> Option<Duration> {
+        time_since(&self.out_since, now)
+    }
+
     /// Returns the number of tries that were sent to this address.
     pub fn requests(&self) -> u64 {
         self.requests.load(Ordering::Relaxed)
@@ -250,8 +314,7 @@ impl TargetState {
 
     /// Returns for how long the address has been back; `None` if it was never out.
     pub fn back_for(&self, now: Instant) -> Option<Duration> {
-        let since = self.back_since.load(Ordering::Relaxed).checked_sub(1)?;
-        Some(clock::elapsed_at(now).saturating_sub(Duration::from_millis(since)))
+        time_since(&self.back_since, now)
     }
 
     /// Returns a change between healthy and unhealthy that was not told yet; for the health thread.
@@ -260,6 +323,36 @@ impl TargetState {
         let was_healthy = !self.is_told_out.swap(!is_healthy, Ordering::Relaxed);
         (is_healthy != was_healthy).then_some(is_healthy)
     }
+}
+
+impl Default for TargetState {
+    fn default() -> Self {
+        static PLACES: AtomicU32 = AtomicU32::new(0);
+        Self {
+            // An address made every second would use the numbers up in 136 years.
+            place: Place::new(PLACES.fetch_add(1, Ordering::Relaxed).wrapping_add(1)),
+            in_flight: AtomicU32::default(),
+            upgraded: AtomicU32::default(),
+            requests: AtomicU64::default(),
+            latency: PeakEwma::default(),
+            health: AtomicU64::default(),
+            cause: AtomicU8::default(),
+            back_since: AtomicU64::default(),
+            is_told_out: AtomicBool::default(),
+            out_since: AtomicU64::default(),
+        }
+    }
+}
+
+/// An instant as a number for atomics: milliseconds, plus one, so that 0 is none.
+fn as_millis(now: Instant) -> u64 {
+    let millis = clock::elapsed_at(now).as_millis();
+    u64::try_from(millis).unwrap_or(u64::MAX).saturating_add(1)
+}
+
+fn time_since(instant: &AtomicU64, now: Instant) -> Option<Duration> {
+    let millis = instant.load(Ordering::Relaxed).checked_sub(1)?;
+    Some(clock::elapsed_at(now).saturating_sub(Duration::from_millis(millis)))
 }
 
 impl Drop for RetryPermit {

@@ -1,5 +1,6 @@
 //! Upstream: a named pool. Target: an address in it.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -34,6 +35,16 @@ pub enum UpstreamKey {
     Named(String),
     /// A Service's own host and port, dialled directly.
     Direct(TargetHost, u16),
+}
+
+impl UpstreamKey {
+    /// Returns what metrics and logs call the Upstream.
+    pub fn label(&self) -> Cow<'_, str> {
+        match self {
+            Self::Named(name) => Cow::Borrowed(name),
+            Self::Direct(host, port) => Cow::Owned(host.label(*port)),
+        }
+    }
 }
 
 /// How a Target is chosen.
@@ -121,11 +132,7 @@ pub struct Target {
 impl Target {
     /// Returns `host:port`, with brackets around IPv6: what metrics and logs call the Target.
     pub fn label(&self) -> String {
-        match &self.host {
-            TargetHost::Address(IpAddr::V6(address)) => format!("[{address}]:{}", self.port),
-            TargetHost::Address(address) => format!("{address}:{}", self.port),
-            TargetHost::Name(name) => format!("{name}:{}", self.port),
-        }
+        self.host.label(self.port)
     }
 }
 
@@ -139,6 +146,15 @@ pub enum TargetHost {
 }
 
 impl TargetHost {
+    /// Returns `host:port`, with brackets around IPv6.
+    pub fn label(&self, port: u16) -> String {
+        match self {
+            Self::Address(IpAddr::V6(address)) => format!("[{address}]:{port}"),
+            Self::Address(address) => format!("{address}:{port}"),
+            Self::Name(name) => format!("{name}:{port}"),
+        }
+    }
+
     /// Takes a literal address (IPv6 with or without brackets) or else a name.
     pub fn parse(host: &str) -> Self {
         let bare = host

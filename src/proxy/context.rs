@@ -12,6 +12,7 @@ use super::release::Decision;
 use super::request_id::RequestId;
 use crate::balance::{Index, RingKey};
 use crate::clock;
+use crate::connection::Exchange;
 use crate::health::RetryPermit;
 use crate::model::{Reason, Variant};
 use crate::snapshot::{
@@ -55,6 +56,8 @@ pub struct Context {
     pub ring_key: Option<RingKey>,
     /// The Target of the current try.
     pub chosen: Option<Chosen>,
+    /// Tells others where the request is served.
+    pub exchange: Exchange,
     /// When the current try began.
     pub try_started: Option<Instant>,
     /// When the response header of the Target had come.
@@ -92,14 +95,26 @@ pub struct Client {
 pub struct Chosen {
     endpoints: Arc<Endpoints>,
     index: Index,
+    is_upgraded: bool,
 }
 
 impl Chosen {
     /// Counts a request in.
     pub fn new(endpoints: Arc<Endpoints>, index: Index) -> Self {
-        let chosen = Self { endpoints, index };
+        let chosen = Self {
+            endpoints,
+            index,
+            is_upgraded: false,
+        };
         chosen.endpoint().state.begin();
         chosen
+    }
+
+    /// Notes that the request has switched to another protocol.
+    pub fn upgrade(&mut self) {
+        if !std::mem::replace(&mut self.is_upgraded, true) {
+            self.endpoint().state.begin_upgraded();
+        }
     }
 
     /// Returns the Target's address.
@@ -110,7 +125,11 @@ impl Chosen {
 
 impl Drop for Chosen {
     fn drop(&mut self) {
-        self.endpoint().state.end();
+        let state = &self.endpoint().state;
+        if self.is_upgraded {
+            state.end_upgraded();
+        }
+        state.end();
     }
 }
 
@@ -152,6 +171,7 @@ impl Context {
             tried: Vec::new(),
             ring_key: None,
             chosen: None,
+            exchange: Exchange::default(),
             try_started: None,
             header_received: None,
             upstream_status: None,

@@ -39,6 +39,7 @@ use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 
 use crate::clock;
+use crate::connection::Exchange;
 use crate::health::passive;
 use crate::lifecycle::{Lifecycle, Phase};
 use crate::metrics::{metrics, status_class};
@@ -98,6 +99,7 @@ impl ProxyHttp for Gateway {
     fn init_downstream_modules(&self, _: &mut HttpModules) {}
 
     async fn early_request_filter(&self, session: &mut Session, ctx: &mut Self::CTX) -> Result<()> {
+        ctx.exchange = Exchange::of(session);
         let settings = &ctx.snapshot.settings;
         // Pingora forgets the limit after the first request. Only where it meant to keep the
         // connection at all: an HTTP/1.0 client or a proxy that shuts down gets no keep-alive here.
@@ -190,6 +192,11 @@ impl ProxyHttp for Gateway {
         ctx.header_received = Some(now);
         ctx.upstream_status = Some(response.status.as_u16());
         ctx.retry_permit = None;
+        if response.status == StatusCode::SWITCHING_PROTOCOLS
+            && let Some(chosen) = &mut ctx.chosen
+        {
+            chosen.upgrade();
+        }
         select::note_answer(response.status.as_u16(), now, ctx);
         if let (Some(destination), Some(asked)) = (ctx.destination(), ctx.try_started) {
             let status = response.status.as_u16();
@@ -328,6 +335,8 @@ fn is_final(status: StatusCode) -> bool {
 /// What the client is told of an error; `None` when it is gone.
 fn answer_to(error: &Error, ctx: &Context) -> Option<Answer> {
     let status = match (error.esource(), error.etype()) {
+        // The client is there, only its time at this Target is over.
+        _ if ctx.exchange.is_ending() => StatusCode::GATEWAY_TIMEOUT,
         (_, ErrorType::HTTPStatus(status)) => StatusCode::from_u16(*status).ok()?,
         (_, etype) if *etype == NO_TARGET_LEFT => return Some(no_target(ctx)),
         (ErrorSource::Upstream, _) if retry::is_timeout(error) => StatusCode::GATEWAY_TIMEOUT,

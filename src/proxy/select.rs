@@ -44,6 +44,7 @@ fn choose_target(upstream: &Upstream, request: &RequestHeader, ctx: &mut Context
     }
     // The failed try is counted out before the next one is counted in.
     ctx.chosen = None;
+    ctx.exchange.leave();
     let endpoints = upstream.endpoints();
     let now = clock::monotonic();
     if let Selection::ConsistentHashing(hashing) = &upstream.selection {
@@ -103,6 +104,7 @@ fn choose_target(upstream: &Upstream, request: &RequestHeader, ctx: &mut Context
     let Some(index) = index else { return false };
     ctx.tries += 1;
     ctx.try_started = Some(now);
+    ctx.exchange.move_to(endpoints.list[index].state.place());
     ctx.chosen = Some(Chosen::new(endpoints, index));
     true
 }

@@ -17,6 +17,7 @@ mod issuer;
 mod plugins;
 mod publish;
 mod release;
+mod rotation;
 mod router;
 mod service;
 mod table;

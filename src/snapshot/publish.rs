@@ -9,6 +9,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
+use super::rotation::note_rotation;
 use super::{Destination, RetryReason, Snapshot};
 use crate::clock;
 use crate::metrics::{STATUS_CLASSES, metrics};
@@ -43,6 +44,7 @@ impl Published {
         let snapshot = Arc::new(snapshot);
         let previous = self.current.swap(snapshot.clone());
         record(generation);
+        note_rotation(&previous, &snapshot, clock::monotonic());
         self.generation.send_replace(generation);
         forget_series(&previous, &snapshot);
     }

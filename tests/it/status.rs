@@ -29,6 +29,7 @@ const NAMES: [&str; 25] = [
     "serin_target_health",
     "serin_target_requests_in_flight",
     "serin_target_requests_total",
+    "serin_target_upgraded_connections",
     "serin_upstream_duration_seconds_bucket",
     "serin_upstream_duration_seconds_count",
     "serin_upstream_duration_seconds_sum",
