@@ -310,6 +310,7 @@ pub(crate) struct Timeouts {
     pub(crate) body_idle: Value,
     pub(crate) keepalive: Value,
     pub(crate) requests_per_connection: u32,
+    pub(crate) target_drain: Value,
 }
 
 /// `server.retries`.

@@ -3,9 +3,10 @@
 //! Probes (`probe`, in time by `schedule`) and clients' requests (`passive`) are reported to the
 //! state of an address (`machine`, `state`). When one flips, the health thread (`service`,
 //! `watch`) compiles the Upstream's addresses anew, so that the next request finds the others. What
-//! goes on at Targets out of rotation is told by `drain`.
+//! goes on at Targets out of rotation is told by `drain`, and ended by `deadline` where that is wanted.
 
 mod announce;
+mod deadline;
 pub mod dns;
 mod drain;
 mod first_pass;

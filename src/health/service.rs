@@ -14,7 +14,7 @@ use tokio::time::sleep_until;
 
 use super::under_way::UnderWay;
 use super::watch::Watch;
-use super::{Observed, first_pass};
+use super::{Observed, deadline, first_pass};
 use crate::clock;
 use crate::snapshot::Published;
 
@@ -57,6 +57,12 @@ impl HealthService {
 impl BackgroundService for HealthService {
     /// Runs until the process ends: while connections drain, their requests go to Targets, too.
     async fn start(&self, _: ShutdownWatch) {
+        tokio::join!(self.keep_watch(), deadline::run(&self.published, &self.observed));
+    }
+}
+
+impl HealthService {
+    async fn keep_watch(&self) {
         let Some(mut watch) = self.take_watch() else {
             return;
         };

@@ -203,7 +203,7 @@ impl Default for Limits {
     }
 }
 
-/// How long clients may take.
+/// How long clients may take, and what is left at a Target out of rotation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Timeouts {
     /// Longest pause within a request's body. Default 60 s.
@@ -212,6 +212,9 @@ pub struct Timeouts {
     pub keepalive: Duration,
     /// Requests after which a connection is closed. Default 10000.
     pub requests_per_connection: u32,
+    /// How long requests and connections may go on at a Target that a change has taken out of rotation.
+    /// `None` for as long as they like, which is the default: a release must break nothing that works.
+    pub target_drain: Option<Duration>,
 }
 
 impl Default for Timeouts {
@@ -220,6 +223,7 @@ impl Default for Timeouts {
             body_idle: Duration::from_secs(60),
             keepalive: Duration::from_secs(75),
             requests_per_connection: 10_000,
+            target_drain: None,
         }
     }
 }

@@ -21,6 +21,12 @@ pub fn record(session: &Session, error: Option<&Error>, ctx: &Context) {
         .response_written()
         .map_or(0, |response| response.status.as_u16());
     let took = clock::monotonic() - ctx.started;
+    if error.is_some()
+        && ctx.exchange.is_ending()
+        && let Some(destination) = ctx.destination()
+    {
+        destination.upstream.state().count_drain_closed();
+    }
     match ctx.route() {
         Some(route) => {
             route.requests(status_class(status)).inc();

@@ -36,6 +36,7 @@ mod auth;
 mod errors;
 mod limits;
 
+mod blue_green;
 mod drain;
 mod reload;
 mod status;

@@ -81,6 +81,8 @@ pub(in crate::config) fn settings(server: Map<String, Value>, checker: &mut Chec
             body_idle: duration(&server.timeouts.body_idle, defaults.timeouts.body_idle),
             keepalive: duration(&server.timeouts.keepalive, defaults.timeouts.keepalive),
             requests_per_connection: server.timeouts.requests_per_connection,
+            // The one word beside a time means that there is none.
+            target_drain: units::parse_duration(&server.timeouts.target_drain),
         },
         retries: RetryBudget {
             budget_percent: server.retries.budget_percent,
@@ -127,7 +129,7 @@ mod tests {
             "server:\n  threads: 3\n  listeners: [{{address: '[::1]:0'}}, {{address: 127.0.0.1:9000}}]\n  status: false\n  admin: {{address: 127.0.0.1:9001, token: sixteen bytes of t, read_token: sixteen bytes of r, hosts: [admin.example], origins: ['https://a.example']}}\n  store: {{kind: memory}}\n  \
              secret: {secret}\n  secret_file: /tmp/s\n  trusted_ips: [10.0.0.0/8, '::1']\n  dns: {{resolvers: ['127.0.0.1:53'], family: ipv4}}\n  access_log: {{format: combined, path: /a}}\n  variant_header: true\n  \
              limits: {{header_bytes: 1KiB, headers: 7, uri_bytes: 100, body_bytes: 2MiB}}\n  \
-             timeouts: {{body_idle: 500ms, keepalive: 1m30s, requests_per_connection: 5}}\n  retries: {{budget_percent: 50, min_concurrent: 0}}\n  \
+             timeouts: {{body_idle: 500ms, keepalive: 1m30s, requests_per_connection: 5, target_drain: 5m}}\n  retries: {{budget_percent: 50, min_concurrent: 0}}\n  \
              shutdown: {{pre_stop_delay: 1s, drain: 0s}}"
         ))
         .settings;
@@ -165,6 +167,7 @@ mod tests {
                 body_idle: Duration::from_millis(500),
                 keepalive: Duration::from_secs(90),
                 requests_per_connection: 5,
+                target_drain: Some(Duration::from_secs(300)),
             },
             retries: RetryBudget {
                 budget_percent: 50,

@@ -79,7 +79,14 @@ impl Checker<'_> {
                 None
             }
             Kind::Number { min, max } => self.number(at, field, *min, *max),
-            Kind::Duration { min, max } => {
+            Kind::Duration {
+                or_unlimited: true, ..
+            } if at.value == "unlimited" => Some(at.value.clone()),
+            Kind::Duration {
+                min,
+                max,
+                or_unlimited,
+            } => {
                 let Some(duration) = units::parse_duration(at.value) else {
                     let hint = at
                         .value
@@ -101,7 +108,8 @@ impl Checker<'_> {
                     units::show_duration(*min),
                     units::show_duration(*max)
                 );
-                self.wrong(at, field, message, None);
+                let hint = or_unlimited.then(|| "or 'unlimited'".to_owned());
+                self.wrong(at, field, message, hint);
                 None
             }
             Kind::Size {

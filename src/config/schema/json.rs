@@ -191,10 +191,17 @@ fn kind_schema(kind: &Kind) -> Value {
                 {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"], "additionalProperties": false},
             ],
         }),
-        Kind::Duration { min, max } => json!({
-            "type": "string",
-            "description": format!("A time such as 10s, 500ms or 1m30s, from {} to {}.", units::show_duration(*min), units::show_duration(*max)),
-        }),
+        Kind::Duration {
+            min,
+            max,
+            or_unlimited,
+        } => {
+            let unlimited = if *or_unlimited { ", or unlimited" } else { "" };
+            json!({
+                "type": "string",
+                "description": format!("A time such as 10s, 500ms or 1m30s, from {} to {}{unlimited}.", units::show_duration(*min), units::show_duration(*max)),
+            })
+        }
         Kind::Size {
             min,
             max,

@@ -210,7 +210,11 @@ pub(crate) enum Kind {
     /// The name or id of another entity, as text or as `{id: …}` or `{name: …}`.
     Reference(&'static str),
     /// A time such as `10s`, in a range.
-    Duration { min: Duration, max: Duration },
+    Duration {
+        min: Duration,
+        max: Duration,
+        or_unlimited: bool,
+    },
     /// A number of bytes such as `32KiB`, in a range; perhaps `unlimited`.
     Size { min: u64, max: u64, or_unlimited: bool },
     /// Anything.

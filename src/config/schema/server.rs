@@ -12,6 +12,7 @@ const MILLISECOND: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(24 * 3600);
+const WEEK: Duration = Duration::from_secs(7 * 24 * 3600);
 const KIB: u64 = 1024;
 
 /// Settings of the process.
@@ -66,7 +67,7 @@ pub(crate) static SERVER: Record = Record {
         Field::new("access_log", Kind::RecordOrFalse(&ACCESS_LOG), "Access log; false for none.").or(|| json!({})),
         Field::new("dns", Kind::Record(&DNS), "How names of Targets and Services are looked up.").or(|| json!({})),
         Field::new("limits", Kind::Record(&LIMITS), "Sizes a request may have.").or(|| json!({})),
-        Field::new("timeouts", Kind::Record(&TIMEOUTS), "How long clients may take.").or(|| json!({})),
+        Field::new("timeouts", Kind::Record(&TIMEOUTS), "How long clients may take, and what is left at a Target out of rotation.").or(|| json!({})),
         Field::new(
             "retries",
             Kind::Record(&RETRIES),
@@ -263,6 +264,7 @@ static TIMEOUTS: Record = Record::of(&[
         Kind::Duration {
             min: MILLISECOND,
             max: DAY,
+            or_unlimited: false,
         },
         "Longest pause within a request's body.",
     )
@@ -272,10 +274,21 @@ static TIMEOUTS: Record = Record::of(&[
         Kind::Duration {
             min: SECOND,
             max: DAY,
+            or_unlimited: false,
         },
         "How long an idle connection is kept.",
     )
     .or(|| json!("75s")),
+    Field::new(
+        "target_drain",
+        Kind::Duration {
+            min: Duration::ZERO,
+            max: WEEK,
+            or_unlimited: true,
+        },
+        "How long requests and connections may go on at a Target that a change has taken out of rotation; then they are closed.",
+    )
+    .or(|| json!("unlimited")),
     Field::new(
         "requests_per_connection",
         Kind::Integer {
@@ -312,6 +325,7 @@ static SHUTDOWN: Record = Record::of(&[
         Kind::Duration {
             min: Duration::ZERO,
             max: HOUR,
+            or_unlimited: false,
         },
         "How long the proxy goes on accepting after it has reported itself not ready.",
     )
@@ -321,6 +335,7 @@ static SHUTDOWN: Record = Record::of(&[
         Kind::Duration {
             min: Duration::ZERO,
             max: DAY,
+            or_unlimited: false,
         },
         "How long requests in flight may take after that.",
     )

@@ -232,6 +232,16 @@ impl Client {
         bytes
     }
 
+    /// Reads so many bytes, or fewer when the other end closes before.
+    pub fn read_up_to(&mut self, count: u64) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        match (&mut self.reader).take(count).read_to_end(&mut bytes) {
+            Ok(_) => bytes,
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => bytes,
+            Err(error) => panic!("neither bytes nor an end: {error}"),
+        }
+    }
+
     /// Reads until the other end closes; whatever comes before that is returned.
     pub fn read_to_end(&mut self) -> Vec<u8> {
         let mut rest = Vec::new();
