@@ -82,3 +82,62 @@ fn close_overdue(snapshot: &Snapshot, observed: &Observed, now: Instant) -> Opti
     }
     look_due
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::health::drain::tests::{Bench, config};
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    /// Returns in how many seconds it has to be looked again, rounded up.
+    fn look_due(bench: &Bench, now: Instant) -> Option<u64> {
+        let due = close_overdue(&bench.published.current(), &bench.observed, now)?;
+        Some((due - now + SECOND / 2).as_secs())
+    }
+
+    fn limited(host: &str) -> String {
+        let upstreams: [(&str, &[u16]); 2] = [("blue", &[1]), ("green", &[1])];
+        config(host, &upstreams) + "server: {timeouts: {target_drain: 60s}}\n"
+    }
+
+    #[test]
+    fn it_is_looked_when_a_time_is_over_and_while_something_is_left() {
+        let bench = Bench::new(&limited("blue"));
+        let blue = bench.state("blue", 1);
+        blue.begin();
+        let now = clock::monotonic();
+        assert_eq!(look_due(&bench, now), None, "nothing is out");
+        bench.reload(&limited("green"));
+        let now = clock::monotonic();
+        assert_eq!(look_due(&bench, now), Some(60));
+        assert_eq!(look_due(&bench, now + 50 * SECOND), Some(10));
+        assert_eq!(look_due(&bench, now + 61 * SECOND), Some(1));
+        blue.end();
+        assert_eq!(look_due(&bench, now + 61 * SECOND), Some(10));
+        bench.reload(&limited("blue"));
+        let now = clock::monotonic();
+        // Now green's time runs.
+        assert_eq!(look_due(&bench, now), Some(60));
+        assert_eq!(blue.out_for(now), None);
+    }
+
+    #[test]
+    fn nobody_looks_while_it_is_unlimited() {
+        let upstreams: [(&str, &[u16]); 2] = [("blue", &[1]), ("green", &[1])];
+        let bench = Bench::new(&config("blue", &upstreams));
+        bench.reload(&config("green", &upstreams));
+        assert_eq!(look_due(&bench, clock::monotonic() + 1000 * SECOND), None);
+    }
+
+    /// As when a name stands for an address again that was out.
+    #[test]
+    fn what_is_in_rotation_is_left_alone_whatever_was_noted() {
+        let bench = Bench::new(&limited("blue"));
+        let (blue, now) = (bench.state("blue", 1), clock::monotonic());
+        blue.begin();
+        blue.take_out(now);
+        assert_eq!(look_due(&bench, now + 100 * SECOND), None);
+        assert_eq!(blue.out_for(now), None);
+    }
+}

@@ -231,7 +231,7 @@ pub fn addresses_of(target: &Target, names: &Names) -> Vec<SocketAddr> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::clock;
     use crate::config::{Overrides, load_text};
@@ -239,9 +239,10 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    struct Bench {
-        observed: Observed,
-        published: Published,
+    /// Snapshots that follow one another, and what outlives them.
+    pub(in crate::health) struct Bench {
+        pub observed: Observed,
+        pub published: Published,
     }
 
     fn build(text: &str, previous: Option<&Snapshot>, observed: &Observed) -> Snapshot {
@@ -260,7 +261,7 @@ mod tests {
     }
 
     /// A Service on `host`, beside Upstreams of these names and weights at 10.0.0.1, 10.0.0.2 and so on.
-    fn config(host: &str, upstreams: &[(&str, &[u16])]) -> String {
+    pub(in crate::health) fn config(host: &str, upstreams: &[(&str, &[u16])]) -> String {
         let mut text = format!(
             "_format_version: \"3.0\"\nservices:\n- {{name: shop, host: {host}, routes: [{{name: all, paths: [/]}}]}}\nupstreams:\n"
         );
@@ -274,13 +275,13 @@ mod tests {
     }
 
     impl Bench {
-        fn new(text: &str) -> Self {
+        pub fn new(text: &str) -> Self {
             let observed = Observed::default();
             let published = Published::new(build(text, None, &observed));
             Self { observed, published }
         }
 
-        fn reload(&self, text: &str) {
+        pub fn reload(&self, text: &str) {
             let snapshot = build(text, Some(&self.published.current()), &self.observed);
             self.published.publish(snapshot);
         }
@@ -295,7 +296,7 @@ mod tests {
         }
 
         /// Returns what outlives snapshots of one address.
-        fn state(&self, upstream: &str, number: u8) -> Arc<TargetState> {
+        pub fn state(&self, upstream: &str, number: u8) -> Arc<TargetState> {
             let key = UpstreamKey::Named(upstream.to_owned());
             self.observed
                 .registry

@@ -91,7 +91,8 @@ impl Checker<'_> {
                     let hint = at
                         .value
                         .as_u64()
-                        .map(|number| format!("add the unit: {number}s or {number}ms"));
+                        .map(|number| format!("add the unit: {number}s or {number}ms"))
+                        .or_else(|| or_unlimited.then(|| "or 'unlimited'".to_owned()));
                     self.wrong(
                         at,
                         field,
