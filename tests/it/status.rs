@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::harness::{Client, Gateway, Origin, Reply, Request, shop, targets, wait_until};
 
-const NAMES: [&str; 25] = [
+const NAMES: [&str; 26] = [
     "serin_access_log_dropped_total",
     "serin_build_info",
     "serin_config_drifted_entities",
