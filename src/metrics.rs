@@ -294,6 +294,14 @@ impl Metrics {
         }
     }
 
+    /// Returns how many requests have been answered.
+    pub fn total_requests(&self) -> u64 {
+        use prometheus::core::Collector;
+        let families = self.requests.collect();
+        let counters = families.iter().flat_map(|family| family.get_metric());
+        counters.map(|one| one.get_counter().get_value() as u64).sum()
+    }
+
     /// Returns all metrics in Prometheus' text format.
     pub fn render(&self) -> Vec<u8> {
         let mut text = Vec::with_capacity(16 * 1024);

@@ -12,7 +12,7 @@ use pingora::server::configuration::ServerConf;
 use pingora::server::{RunArgs, Server, ShutdownWatch};
 use pingora::services::background::{BackgroundService, background_service};
 
-use crate::admin::StatusService;
+use crate::admin::{AdminService, StatusService, TokenError};
 use crate::config::reload::{Reload, Source};
 use crate::config::{Known, load};
 use crate::control::{Keeper, RefusedError};
@@ -40,6 +40,9 @@ pub enum StartError {
     /// The configuration cannot be put in force.
     #[error(transparent)]
     Refused(#[from] RefusedError),
+    /// The token of the Admin API cannot be read.
+    #[error(transparent)]
+    Token(#[from] TokenError),
     /// An address cannot be listened on.
     #[error(transparent)]
     Bind(#[from] BindError),
@@ -82,6 +85,10 @@ pub fn run(source: Source) -> Result<(), StartError> {
         .map(|address| Listener::bind(*address))
         .collect::<Result<Vec<_>, _>>()?;
     let status = settings.status.map(Listener::bind).transpose()?;
+    let admin = match &settings.admin {
+        Some(admin) => Some((Listener::bind(admin.address)?, admin.clone())),
+        None => None,
+    };
     for listener in &listeners {
         info!("listening on {}", listener.address());
     }
@@ -96,11 +103,17 @@ pub fn run(source: Source) -> Result<(), StartError> {
         observed: observed.clone(),
         keeper: tokio::sync::Mutex::new(keeper),
         reload,
-        store,
+        store: store.clone(),
         published: published.clone(),
         lifecycle: lifecycle.clone(),
     };
     server.add_service(background_service("control", control));
+    if let Some((socket, settings)) = admin {
+        info!("admin on {}", socket.address());
+        let (of_change, of_now) = ((door.clone(), store), (published.clone(), observed.clone()));
+        let admin = AdminService::new(socket.into_std(), settings, of_change, of_now, lifecycle.clone())?;
+        server.add_service(background_service("admin", admin));
+    }
     if let Some(socket) = status {
         info!("status on {}", socket.address());
         let status = StatusService::new(

@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
-use axum::extract::State;
+use axum::extract::{Path, RawQuery, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -31,10 +31,10 @@ pub struct StatusService {
 }
 
 /// What the answers are made of.
-pub(super) struct Shown {
+struct Shown {
     lifecycle: Arc<Lifecycle>,
-    pub(super) published: Arc<Published>,
-    pub(super) door: Door,
+    published: Arc<Published>,
+    door: Door,
     observed: Arc<Observed>,
 }
 
@@ -70,7 +70,7 @@ impl BackgroundService for StatusService {
             .route("/status", get(show_status))
             .route("/status/ready", get(show_ready))
             .route("/status/live", get(show_live))
-            .route("/upstreams/{upstream}/health", get(upstreams::show_health))
+            .route("/upstreams/{upstream}/health", get(show_health))
             .fallback(not_found)
             .method_not_allowed_fallback(wrong_method)
             .with_state(self.state.clone());
@@ -86,9 +86,17 @@ impl BackgroundService for StatusService {
 }
 
 async fn show_metrics(State(shown): State<Arc<Shown>>) -> Response {
-    read_targets(&shown.published.current(), &shown.observed);
-    read_names(&shown.observed.names);
-    let view = shown.door.view();
+    render_metrics(&shown.published, &shown.observed, &shown.door)
+}
+
+/// Answers with every metric, those included that are read off the state of things.
+pub(super) fn render_metrics(published: &Published, observed: &Observed, door: &Door) -> Response {
+    // Two scrapes, one on each address, must not meet between reset and reading.
+    static ONE: Mutex<()> = Mutex::new(());
+    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    read_targets(&published.current(), observed);
+    read_names(&observed.names);
+    let view = door.view();
     let drifted = differences(&view.file, &view.state).len();
     metrics().drifted.set(i64::try_from(drifted).unwrap_or(i64::MAX));
     let content_type = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
@@ -96,8 +104,8 @@ async fn show_metrics(State(shown): State<Arc<Shown>>) -> Response {
 }
 
 /// Reads the state of every Target into its gauges. On scrape, so that requests touch no gauge and
-/// Targets that are gone leave no series behind. Two scrapes cannot meet here: there is one thread,
-/// and nothing awaits.
+/// Targets that are gone leave no series behind. The caller sees to it that no two
+/// scrapes meet here.
 fn read_targets(snapshot: &Snapshot, observed: &Observed) {
     let names = &observed.names;
     let latency = &metrics().target_latency;
@@ -242,7 +250,18 @@ async fn show_status(State(shown): State<Arc<Shown>>) -> Json<Value> {
     }))
 }
 
-pub(super) async fn not_found() -> Response {
+async fn show_health(
+    State(shown): State<Arc<Shown>>,
+    Path(upstream): Path<String>,
+    RawQuery(query): RawQuery,
+) -> Response {
+    match upstreams::health(&shown.published, &upstream, query.as_deref()) {
+        Ok(response) => response,
+        Err(refusal) => refusal.into_response(),
+    }
+}
+
+async fn not_found() -> Response {
     message(StatusCode::NOT_FOUND, "Not found")
 }
 

@@ -16,6 +16,7 @@ pub(crate) mod check;
 mod document;
 pub(crate) mod entities;
 mod environment;
+pub(crate) mod export;
 mod health;
 pub(crate) mod identity;
 pub(crate) mod mark;

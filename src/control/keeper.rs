@@ -21,7 +21,7 @@ use crate::health::{Observed, dns};
 use crate::metrics::metrics;
 use crate::model::Settings;
 use crate::snapshot::{Builder, Published, Snapshot};
-use crate::store::{self, Base, CommitError, Key, Store, Transaction};
+use crate::store::{self, Base, Key, Store, Transaction};
 
 /// Writes that are made into one generation at most: enough for every client that waits, and few enough
 /// that one that cannot be built costs little when they are tried again one by one.
@@ -212,12 +212,23 @@ impl Keeper {
             }
             planned.push(write);
         }
-        if !commit.changes.is_empty()
+        let is_change = !commit.changes.is_empty();
+        if is_change
             && let Err(refused) = self
                 .put_in_force(draft, commit, self.settings.clone(), resolver)
                 .await
         {
             return Err((planned, Arc::new(refused)));
+        }
+        if let Some(first) = planned.first().filter(|_| is_change) {
+            let Author { who, what } = &first.author;
+            match planned.len() - 1 {
+                0 => info!("generation {} is in force: {what} by {who}", self.revision),
+                more => info!(
+                    "generation {} is in force: {what} by {who}, and {more} more",
+                    self.revision
+                ),
+            }
         }
         for write in planned {
             let _ = write.done.send(Ok(Some(self.revision)));

@@ -15,5 +15,5 @@ mod refused;
 
 pub(crate) use self::door::{Author, Door, WriteError};
 pub use self::keeper::{Keeper, View};
-pub(crate) use self::merge::{Difference, differences};
-pub use self::refused::RefusedError;
+pub(crate) use self::merge::differences;
+pub use self::refused::{RefusedError, Unbuildable};

@@ -15,10 +15,10 @@ const COMPONENTS: &str = "#/components/schemas/";
 const SUBSTITUTION: &str = "#/$defs/substitution";
 
 /// A path and what can be done there.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Operation {
     /// The path, with names in braces, e.g. `/services/{service}`.
-    pub(crate) path: &'static str,
+    pub(crate) path: String,
     /// Methods, in capitals.
     pub(crate) methods: &'static [&'static str],
     /// What bodies and answers are; `None` for anything.
@@ -32,8 +32,8 @@ pub(crate) fn document(operations: &[Operation]) -> Value {
     let mut paths = Map::new();
     for operation in operations {
         let item = paths
-            .entry(operation.path)
-            .or_insert_with(|| json!({ "parameters": path_parameters(operation.path) }));
+            .entry(operation.path.clone())
+            .or_insert_with(|| json!({ "parameters": path_parameters(&operation.path) }));
         for method in operation.methods {
             item[method.to_ascii_lowercase()] = describe(operation, method);
         }
@@ -87,7 +87,7 @@ fn reference(component: &str) -> Value {
 fn describe(operation: &Operation, method: &str) -> Value {
     let is_page = operation.is_list && matches!(method, "GET" | "HEAD");
     let mut described = json!({
-        "operationId": operation_id(operation.path, method),
+        "operationId": operation_id(&operation.path, method),
         "responses": { "default": { "$ref": "#/components/responses/Refused" } },
     });
     if let Some(entity) = operation.entity {
@@ -284,25 +284,25 @@ mod tests {
     fn example() -> Value {
         document(&[
             Operation {
-                path: "/services",
+                path: "/services".to_owned(),
                 methods: &["GET", "POST"],
                 entity: Some(&SERVICES),
                 is_list: true,
             },
             Operation {
-                path: "/services/{service}",
+                path: "/services/{service}".to_owned(),
                 methods: &["GET", "PUT", "PATCH", "DELETE"],
                 entity: Some(&SERVICES),
                 is_list: false,
             },
             Operation {
-                path: "/services/{service}/plugins",
+                path: "/services/{service}/plugins".to_owned(),
                 methods: &["GET", "POST"],
                 entity: Some(&PLUGINS),
                 is_list: true,
             },
             Operation {
-                path: "/status",
+                path: "/status".to_owned(),
                 methods: &["GET"],
                 entity: None,
                 is_list: false,

@@ -179,12 +179,6 @@ impl Refusal {
         Self::coded(StatusCode::BAD_REQUEST, (9, "invalid size"), message, None)
     }
 
-    /// Code 10: a name under which an entity is looked up cannot be one.
-    pub(crate) fn invalid_unique(field: &str, message: impl Into<String>) -> Self {
-        let name = format!("invalid unique {field}");
-        Self::coded(StatusCode::BAD_REQUEST, (10, &name), message, None)
-    }
-
     /// Code 11: an argument of the query is wrong.
     pub(crate) fn invalid_option(option: &str, why: &str) -> Self {
         let message = format!("invalid option ({option}: {why})");
@@ -219,16 +213,6 @@ impl Refusal {
             (13, "foreign keys unresolved"),
             message,
             Some(fields),
-        )
-    }
-
-    /// Code 20: a search cannot be made out.
-    pub(crate) fn invalid_search(message: impl Into<String>) -> Self {
-        Self::coded(
-            StatusCode::BAD_REQUEST,
-            (20, "invalid search query"),
-            message,
-            None,
         )
     }
 }
@@ -328,16 +312,6 @@ mod tests {
             Refusal::invalid_size("size must be a number"),
             400,
             json!({"code": 9, "name": "invalid size", "message": "size must be a number"}),
-        );
-        check(
-            Refusal::invalid_unique("name", "must not be empty"),
-            400,
-            json!({"code": 10, "name": "invalid unique name", "message": "must not be empty"}),
-        );
-        check(
-            Refusal::invalid_search("no such field"),
-            400,
-            json!({"code": 20, "name": "invalid search query", "message": "no such field"}),
         );
     }
 

@@ -46,7 +46,8 @@ pub(crate) static TARGETS: Entity = Entity {
     },
 };
 
-fn with_port(target: &str) -> String {
+/// Returns a Target's address as it is kept: with its port.
+pub(crate) fn with_port(target: &str) -> String {
     match split_host(target) {
         Ok((host, None)) if host.contains(':') => format!("[{host}]:{DEFAULT_PORT}"),
         Ok((host, None)) => format!("{host}:{DEFAULT_PORT}"),
