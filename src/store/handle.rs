@@ -75,8 +75,11 @@ impl Handle {
         let result = match result {
             Err(error) if is_broken(&error) => {
                 // Whether it can be written matters to the next write only.
-                let _ = self.reopen(reopened);
-                self.attempt(&read).1
+                let reopening = self.reopen(reopened);
+                match (self.attempt(&read).1, reopening) {
+                    (Err(Error::DatabaseClosed), Err(cause)) => return Err(cause),
+                    (result, _) => result,
+                }
             }
             result => result,
         };
