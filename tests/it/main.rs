@@ -25,6 +25,7 @@ mod explain;
 mod ramp;
 mod visitors;
 
+mod admin;
 mod algorithms;
 mod hashing;
 mod health;

@@ -53,10 +53,13 @@ impl Request {
 
     /// Makes a POST with a body of known length.
     pub fn post(target: &str, body: &str) -> Self {
-        Self {
-            body: Some(body.as_bytes().to_vec()),
-            ..Self::new("POST", target)
-        }
+        Self::new("POST", target).body(body)
+    }
+
+    /// Gives it a body of known length.
+    pub fn body(mut self, body: &str) -> Self {
+        self.body = Some(body.as_bytes().to_vec());
+        self
     }
 
     /// Sets the Host field.

@@ -12,7 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::{Client, HANG_LIMIT, Request, Response, Watched, now, wait_until};
+use super::{Admin, Client, HANG_LIMIT, Request, Response, Watched, now, wait_until};
 
 /// Name of the configuration in the gateway's folder.
 const FILE: &str = "serin.yaml";
@@ -30,6 +30,7 @@ pub struct Gateway {
     log: Arc<Watched<Log>>,
     addresses: Vec<SocketAddr>,
     status_address: Option<SocketAddr>,
+    admin_address: Option<SocketAddr>,
 }
 
 #[derive(Default)]
@@ -142,6 +143,7 @@ impl Command {
             log,
             addresses: Vec::new(),
             status_address: None,
+            admin_address: None,
         }
     }
 }
@@ -184,6 +186,7 @@ impl Gateway {
         };
         self.addresses = after("] listening on ").collect();
         self.status_address = after("] status on ").next();
+        self.admin_address = after("] admin on ").next();
         self
     }
 
@@ -200,6 +203,16 @@ impl Gateway {
     /// Returns the status address.
     pub fn status_address(&self) -> SocketAddr {
         self.status_address.expect("a status address is configured")
+    }
+
+    /// Returns the address of the Admin API.
+    pub fn admin_address(&self) -> SocketAddr {
+        self.admin_address.expect("an admin address is configured")
+    }
+
+    /// Opens a connection to the Admin API.
+    pub fn admin(&self) -> Admin {
+        Admin(Client::connect(self.admin_address()))
     }
 
     /// Opens a connection.

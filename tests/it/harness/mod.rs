@@ -4,6 +4,7 @@
 //! variable where the state is ours and by looking again ([`wait_until`]) where it is another
 //! process's, and gives up with a message after [`HANG_LIMIT`].
 
+mod admin;
 mod client;
 mod config;
 mod dns;
@@ -16,6 +17,7 @@ mod wire;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+pub use admin::Admin;
 pub use client::{Client, Request, Response, is_request_id};
 pub use config::{DEBUG, canary, shop, targets};
 pub use dns::{Answer as DnsAnswer, NameServer};

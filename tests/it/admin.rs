@@ -1,0 +1,99 @@
+//! The Admin API over the wire.
+
+use serde_json::json;
+
+use crate::harness::{Gateway, Origin, Request, shop};
+
+#[test]
+fn an_entity_is_made_read_changed_and_removed() {
+    let gateway = Gateway::start("");
+    let mut admin = gateway.admin();
+    let made = admin.send(
+        "POST",
+        "/services",
+        json!({"name": "shop", "url": "http://shop.internal:8080/api"}),
+    );
+    assert_eq!(
+        made.generation(),
+        gateway.status()["generation"].as_u64().unwrap()
+    );
+    let made = made.expect(201);
+    assert_eq!(
+        (&made["host"], &made["port"], &made["path"], &made["protocol"]),
+        (
+            &json!("shop.internal"),
+            &json!(8080),
+            &json!("/api"),
+            &json!("http")
+        )
+    );
+    assert_eq!(admin.get("/services/shop").expect(200), made);
+    let changed = admin.send(
+        "PATCH",
+        "/services/shop",
+        json!({"retries": 1, "url": "http://other"}),
+    );
+    let changed = changed.expect(200);
+    assert_eq!(
+        (&changed["retries"], &changed["path"], &changed["port"]),
+        (&json!(1), &json!(null), &json!(80))
+    );
+    let put = admin
+        .send("PUT", "/services/shop", json!({"host": "third"}))
+        .expect(200);
+    assert_eq!(
+        (&put["retries"], &put["id"], &put["name"]),
+        (&json!(5), &made["id"], &json!("shop"))
+    );
+    assert_eq!(admin.send("DELETE", "/services/shop", json!(null)).status, 204);
+    assert_eq!(admin.send("DELETE", "/services/shop", json!(null)).status, 204);
+    assert_eq!(
+        admin.get("/services/shop").expect(404),
+        json!({"message": "Not found"})
+    );
+}
+
+#[test]
+fn the_next_request_on_any_connection_sees_what_was_written() {
+    let (blue, green) = (Origin::start("blue"), Origin::start("green"));
+    let gateway = Gateway::start(
+        &shop(&[(&blue, 100)])
+            .replace("host: shop,", "host: blue,")
+            .replace("- name: shop\n  targets", "- name: blue\n  targets"),
+    );
+    let mut admin = gateway.admin();
+    admin
+        .send("POST", "/upstreams", json!({"name": "green"}))
+        .expect(201);
+    let target = json!({"target": green.address().to_string()});
+    admin.send("POST", "/upstreams/green/targets", target).expect(201);
+    let mut kept = gateway.client();
+    for host in ["green", "blue", "green"] {
+        admin
+            .send("PATCH", "/services/shop", json!({"host": host}))
+            .expect(200);
+        assert_eq!(
+            (kept.get("/").text(), gateway.get("/").text()),
+            (host.to_owned(), host.to_owned())
+        );
+    }
+}
+
+#[test]
+fn who_is_not_let_in_learns_why() {
+    let gateway = Gateway::start("");
+    let mut admin = gateway.admin();
+    let stranger = admin.exchange(&Request::get("/").host("evil.example"));
+    assert_eq!(
+        stranger.expect(403)["message"],
+        "this Host is not allowed; list it in server.admin.hosts"
+    );
+    let page = Request::get("/")
+        .host("localhost")
+        .header("origin", "https://evil.example");
+    let page = admin.exchange(&page).expect(403);
+    assert_eq!(
+        page["message"],
+        "this Origin is not allowed; list it in server.admin.origins"
+    );
+}
