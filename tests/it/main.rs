@@ -12,6 +12,7 @@ mod harness;
 
 mod bad;
 mod start;
+mod switch;
 
 mod direct;
 mod dns;
@@ -39,5 +40,6 @@ mod limits;
 
 mod blue_green;
 mod drain;
+mod durable;
 mod reload;
 mod status;

@@ -54,6 +54,16 @@ impl Admin {
         Ok(Self::read(self.0.try_exchange(&request)?))
     }
 
+    /// Sends a change that is to be made only to the entity of this tag.
+    pub fn send_if(&mut self, method: &str, path: &str, body: Value, tag: &str) -> Answer {
+        let request = Request::new(method, path)
+            .host("localhost")
+            .header("content-type", "application/json")
+            .header("if-match", tag)
+            .body(&body.to_string());
+        self.exchange(&request)
+    }
+
     /// Sends a request as it is.
     pub fn exchange(&mut self, request: &Request) -> Answer {
         Self::read(self.0.exchange(request))

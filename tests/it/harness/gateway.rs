@@ -26,6 +26,7 @@ pub struct Command {
 /// A gateway that runs; stopped when it is dropped, with its log printed if the test failed.
 pub struct Gateway {
     folder: TempDir,
+    command: std::process::Command,
     child: Child,
     log: Arc<Watched<Log>>,
     addresses: Vec<SocketAddr>,
@@ -112,33 +113,18 @@ impl Command {
 
     /// Starts a gateway and waits until it is ready.
     pub fn start(self) -> Gateway {
-        let gateway = self.spawn();
+        let mut gateway = self.spawn();
         gateway.wait_for_log("ready");
-        gateway.with_addresses()
+        gateway.read_addresses();
+        gateway
     }
 
     /// Starts a gateway without waiting for anything.
     pub fn spawn(mut self) -> Gateway {
-        let access_log = std::fs::File::create(self.folder.path().join("stdout")).unwrap();
-        let mut child = self
-            .command
-            .stdout(access_log)
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let stderr = BufReader::new(child.stderr.take().unwrap());
-        let log = Arc::new(Watched::new(Log::default()));
-        std::thread::spawn({
-            let log = log.clone();
-            move || {
-                for line in stderr.lines().map_while(Result::ok) {
-                    log.change(|log| log.lines.push(line));
-                }
-                log.change(|log| log.is_complete = true);
-            }
-        });
+        let (child, log) = spawn(&mut self.command, self.folder.path());
         Gateway {
             folder: self.folder,
+            command: self.command,
             child,
             log,
             addresses: Vec::new(),
@@ -146,6 +132,24 @@ impl Command {
             admin_address: None,
         }
     }
+}
+
+/// Starts the process, its standard output in the file `stdout`, its standard error in the log.
+fn spawn(command: &mut std::process::Command, folder: &Path) -> (Child, Arc<Watched<Log>>) {
+    let access_log = std::fs::File::create(folder.join("stdout")).unwrap();
+    let mut child = command.stdout(access_log).stderr(Stdio::piped()).spawn().unwrap();
+    let stderr = BufReader::new(child.stderr.take().unwrap());
+    let log = Arc::new(Watched::new(Log::default()));
+    std::thread::spawn({
+        let log = log.clone();
+        move || {
+            for line in stderr.lines().map_while(Result::ok) {
+                log.change(|log| log.lines.push(line));
+            }
+            log.change(|log| log.is_complete = true);
+        }
+    });
+    (child, log)
 }
 
 /// Adds to a configuration what every test needs: the format's version, and free ports and one
@@ -178,7 +182,7 @@ impl Gateway {
     }
 
     /// Reads the ports that were chosen from the log.
-    fn with_addresses(mut self) -> Self {
+    fn read_addresses(&mut self) {
         let log = self.log();
         let after = |text: &'static str| {
             log.iter()
@@ -187,7 +191,6 @@ impl Gateway {
         self.addresses = after("] listening on ").collect();
         self.status_address = after("] status on ").next();
         self.admin_address = after("] admin on ").next();
-        self
     }
 
     /// Returns the address on which clients are served.
@@ -311,6 +314,13 @@ impl Gateway {
     /// Sends a signal.
     pub fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    /// Starts it anew in the same folder, once it has ended, and waits until it is ready.
+    pub fn start_again(&mut self) {
+        (self.child, self.log) = spawn(&mut self.command, self.folder.path());
+        self.wait_for_log("ready");
+        self.read_addresses();
     }
 
     /// Waits until the process has ended.
