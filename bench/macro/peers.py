@@ -76,6 +76,7 @@ class Serin(Peer):
             f"  - address: 127.0.0.1:{port}",
             "  status:",
             f"    address: 127.0.0.1:{extra_port}",
+            "  admin: false",
             "  access_log: false",
             "services:",
         ]

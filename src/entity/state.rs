@@ -24,8 +24,9 @@ pub struct State {
 #[derive(Debug, Clone, Default)]
 struct Table {
     rows: BTreeMap<Uuid, Arc<Entity>>,
-    /// By what must be unique: which rule, and the text that must differ.
-    unique: HashMap<(usize, String), Uuid>,
+    /// By what must be unique: which rule, and the text that must differ. Shared texts, since the table is
+    /// copied with each generation that changes it.
+    unique: HashMap<(usize, Arc<str>), Uuid>,
 }
 
 impl State {
@@ -50,7 +51,7 @@ impl State {
             let named = |unique: &Unique| unique.fields == [kind.schema().key];
             let rule = kind.schema().unique.iter().position(named)?;
             let table = self.table(kind)?;
-            table.rows.get(table.unique.get(&(rule, name_or_id.to_owned()))?)
+            table.rows.get(table.unique.get(&(rule, name_or_id.into()))?)
         })
     }
 
@@ -162,9 +163,9 @@ impl Table {
 }
 
 /// Returns what no other entity of the kind may hold: the rule, and the text that must differ.
-fn keys(entity: &Entity) -> impl Iterator<Item = (usize, String)> {
+fn keys(entity: &Entity) -> impl Iterator<Item = (usize, Arc<str>)> {
     let rules = entity.kind.schema().unique.iter().enumerate();
-    rules.filter_map(|(rule, unique)| Some((rule, key_of(entity, unique)?)))
+    rules.filter_map(|(rule, unique)| Some((rule, key_of(entity, unique)?.into())))
 }
 
 fn key_of(entity: &Entity, unique: &Unique) -> Option<String> {
