@@ -40,3 +40,4 @@ mod blue_green;
 mod drain;
 mod reload;
 mod status;
+mod store;
