@@ -17,7 +17,7 @@ FROM gcr.io/distroless/cc-debian12:nonroot
 COPY --from=build /image/serin /usr/local/bin/serin
 COPY --from=build --chown=65532:65532 /image/state /var/lib/serin
 USER 65532:65532
-# Where `server.secret_file` is made when a ring needs a secret and none is set. Mount a volume here to keep it.
+# Where the store is, and `server.secret_file` when a secret is needed and none is set. Mount a volume here to keep them.
 WORKDIR /var/lib/serin
 # Probes and scrapers come from outside. The healthcheck asks the same address.
 ENV SERIN_SERVER_STATUS_ADDRESS=0.0.0.0:8007

@@ -21,7 +21,7 @@ use crate::health::{Observed, dns};
 use crate::metrics::metrics;
 use crate::model::Settings;
 use crate::snapshot::{Builder, Published, Snapshot};
-use crate::store::{self, Base, CommitError, Key, Store, Transaction};
+use crate::store::{self, Base, Key, Store, Transaction};
 
 /// Writes that are made into one generation at most: enough for every client that waits, and few enough
 /// that one that cannot be built costs little when they are tried again one by one.

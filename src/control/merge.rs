@@ -487,7 +487,7 @@ mod tests {
             })
         };
         let old = entity("services", 9, json!({"host": "a"}));
-        let base = state(&[old.clone()]);
+        let base = state(std::slice::from_ref(&old));
         let live = state(&[dated(&old, Some(5.0))]);
         let order = [
             entity("services", 7, json!({})),

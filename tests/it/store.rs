@@ -142,22 +142,88 @@ fn a_change_that_no_file_made_outlives_restarts_and_edits_of_something_else() {
     assert_eq!(origin.received().last().unwrap().target, "/file/z");
 }
 
+/// The Admin API has made a Service whose name the file takes.
+#[test]
+fn a_name_that_somebody_else_has_taken_is_named_with_both_ways_out() {
+    let origin = Origin::start("a");
+    let config = shop(&[(&origin, 1)]);
+    let command = stop(Gateway::start(&config));
+    let id = "11111111-2222-4333-8444-555555555555";
+    commit(command.folder(), |entities| {
+        let of_file = entities.into_iter().find(|(key, _)| key.kind == "services");
+        let (key, mut values) = of_file.unwrap();
+        values.insert("id".to_owned(), id.into());
+        values.insert("name".to_owned(), "extra".into());
+        vec![Change::Put(Key::new(key.kind, id.parse().unwrap()), values)]
+    });
+    let gateway = command.start();
+    let with_extra = |fields: &str| {
+        let extra = format!("services:\n- {{name: extra, host: shop, {fields}}}\n");
+        config.replacen("services:\n", &extra, 1)
+    };
+    gateway.write_config(&with_extra("retries: 7"));
+    gateway.wait_for_metric("serin_config_reloads_total", &[("outcome", "refused")], 1.0);
+    let problems = gateway.status()["configuration"]["last_reload"]["problems"].to_string();
+    for part in [
+        "services extra: through the Admin API, the entity 11111111-2222-4333-8444-555555555555 was given the same name",
+        "'id: 11111111-2222-4333-8444-555555555555'",
+    ] {
+        assert!(problems.contains(part), "{part} is missing in {problems}");
+    }
+    assert_eq!(generation(&gateway), 2);
+    gateway.apply(&with_extra(&format!("retries: 7, id: {id}")));
+    let kept = kept(stop(gateway).folder());
+    let services = entities(&kept, "services");
+    let extra = services.iter().find(|(_, values)| values["name"] == "extra");
+    let (key, values) = extra.unwrap();
+    assert_eq!((key.id.to_string().as_str(), &values["retries"]), (id, &7.into()));
+    assert_eq!(services.len(), 2);
+}
+
+#[test]
+fn two_changes_that_do_not_go_together_are_refused() {
+    let origin = Origin::start("a");
+    let config = |groups: &str| {
+        format!(
+            "{}plugins:\n- {{name: acl, config: {{allow: [{groups}]}}}}\n",
+            shop(&[(&origin, 1)])
+        )
+    };
+    let command = stop(Gateway::start(&config("a")));
+    edit(command.folder(), "plugins", |values| {
+        let config = values["config"].as_object_mut().unwrap();
+        config.shift_remove("allow");
+        config.insert("deny".to_owned(), vec!["b"].into());
+    });
+    let gateway = command.start();
+    gateway.write_config(&config("a, c"));
+    gateway.wait_for_metric("serin_config_reloads_total", &[("outcome", "refused")], 1.0);
+    let problems = gateway.status()["configuration"]["last_reload"]["problems"].to_string();
+    assert!(problems.contains("both changes do not go together"), "{problems}");
+    assert_eq!(generation(&gateway), 2);
+}
+
+/// Commits to a store that no process has open.
+fn commit(folder: &Path, changes: impl FnOnce(Vec<(Key, Map<String, Value>)>) -> Vec<Change>) {
+    with_store(&folder.join(FILE), async |store| {
+        let kept = store.load().await.unwrap();
+        let transaction = Transaction {
+            changes: changes(kept.entities),
+            ..Transaction::default()
+        };
+        store.commit(transaction, kept.revision).await.unwrap();
+    });
+}
+
 /// Changes every entity of a kind in a store that no process has open.
 fn edit(folder: &Path, kind: &str, change: impl Fn(&mut Map<String, Value>)) {
-    with_store(&folder.join(FILE), async |store| {
-        let Loaded {
-            revision, entities, ..
-        } = store.load().await.unwrap();
+    commit(folder, |entities| {
         let of_kind = entities.into_iter().filter(|(key, _)| key.kind == kind);
         let changes = of_kind.map(|(key, mut values)| {
             change(&mut values);
             Change::Put(key, values)
         });
-        let transaction = Transaction {
-            changes: changes.collect(),
-            ..Transaction::default()
-        };
-        store.commit(transaction, revision).await.unwrap();
+        changes.collect()
     });
 }
 
