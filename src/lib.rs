@@ -20,7 +20,6 @@
 //! | [`balance`] | choosing among Targets |
 //! | [`health`] | which Targets may be chosen; outlives snapshots |
 //! | [`rollout`] | a release in time |
-//! | [`store`] | what outlives the process |
 //! | [`admin`] | what operators and their tools talk to |
 //!
 //! # The two flows

@@ -99,9 +99,13 @@ impl Keeper {
         let kept = store.load().await?;
         known.state = state_of(kept.entities);
         observed.releases.remember(kept.notes);
-        let (file, forget) = last_said(kept.bases, &source.name());
+        let LastSaid { file, hash, forget } = last_said(kept.bases, &source.name());
         let settings = loaded.configuration.settings.clone();
-        let (snapshot, outcome) = (Snapshot::empty(kept.revision), Outcome::default());
+        let snapshot = Snapshot::empty(kept.revision);
+        let outcome = Outcome {
+            hash,
+            ..Outcome::default()
+        };
         let (door, queue) = Door::new(View::default());
         let mut keeper = Self {
             source,
@@ -215,7 +219,7 @@ impl Keeper {
         let is_change = !commit.changes.is_empty();
         if is_change
             && let Err(refused) = self
-                .put_in_force(draft, commit, self.settings.clone(), resolver)
+                .put_in_force(draft, Some(commit), self.settings.clone(), resolver)
                 .await
         {
             return Err((planned, Arc::new(refused)));
@@ -236,24 +240,28 @@ impl Keeper {
         Ok(())
     }
 
-    /// Builds, commits, publishes. Nothing has changed when it fails.
+    /// Builds, commits if there is anything to keep, publishes. Nothing has changed when it fails.
     async fn put_in_force(
         &mut self,
         draft: State,
-        commit: Commit,
+        commit: Option<Commit>,
         settings: Settings,
         resolver: &TokioResolver,
     ) -> Result<(), RefusedError> {
         let mut snapshot = self.compile(&draft, settings.clone(), resolver).await?;
-        let transaction = Transaction {
-            changes: commit.changes.iter().map(kept).collect(),
-            base: commit.base,
-            forget: commit.forget,
-            entries: commit.entries,
+        snapshot.generation = match commit {
+            Some(commit) => {
+                let transaction = Transaction {
+                    changes: commit.changes.iter().map(kept).collect(),
+                    base: commit.base,
+                    forget: commit.forget,
+                    entries: commit.entries,
+                };
+                let committed = self.store.commit(transaction, self.revision).await;
+                committed.inspect_err(|_| self.is_in_doubt = true)?
+            }
+            None => self.revision,
         };
-        let committed = self.store.commit(transaction, self.revision).await;
-        let revision = committed.inspect_err(|_| self.is_in_doubt = true)?;
-        snapshot.generation = revision;
         self.settings = settings;
         self.publish(draft, snapshot);
         Ok(())
@@ -322,7 +330,9 @@ impl Keeper {
             let state = state_of(kept.entities);
             let mut snapshot = self.compile(&state, self.settings.clone(), resolver).await?;
             snapshot.generation = kept.revision;
-            self.file = last_said(kept.bases, &self.source.name()).0;
+            self.file = last_said(kept.bases, &self.source.name()).file;
+            // Of the file's settings nothing is kept, so whatever it says now is new.
+            self.outcome.hash = 0;
             self.publish(state, snapshot);
             warn!(
                 "the store has kept what it had reported as failed: generation {} is in force",
@@ -337,12 +347,12 @@ impl Keeper {
     async fn load(&mut self, resolver: &TokioResolver) {
         let loaded = config::load(&self.source.paths, &self.source.overrides, &mut self.known);
         let result = match loaded {
-            Ok(loaded) if loaded.hash == self.outcome.hash => {
-                info!("configuration unchanged, generation {} stays", self.revision);
-                self.end("unchanged", None);
-                return;
-            }
             Ok(loaded) => match self.settle_doubt(resolver).await {
+                Ok(()) if loaded.hash == self.outcome.hash => {
+                    info!("configuration unchanged, generation {} stays", self.revision);
+                    self.end("unchanged", None);
+                    return;
+                }
                 Ok(()) => self.take_file(loaded, Vec::new(), resolver).await,
                 Err(refused) => Err(refused),
             },
@@ -391,7 +401,7 @@ impl Keeper {
         let merged = merge(&self.file, &self.known.state, &file, &entities, now);
         let mut draft = self.known.state.clone();
         entity::apply(&mut draft, &merged.changes);
-        check(&merged, &draft)?;
+        check(&merged, &draft, &file)?;
         let author = Author {
             who: "file".to_owned(),
             what: self.source.name(),
@@ -405,12 +415,17 @@ impl Keeper {
             hash,
             entities: entities.iter().map(|entity| record(entity)).collect(),
         };
-        let commit = Commit {
+        // A start with the files of last time is not a change.
+        let is_new = hash != self.outcome.hash
+            || !forget.is_empty()
+            || !merged.changes.is_empty()
+            || !super::merge::differences(&self.file, &file).is_empty();
+        let commit = is_new.then_some(Commit {
             changes: merged.changes,
             entries,
             base: Some(base),
             forget,
-        };
+        });
         let outcome = Outcome {
             hash,
             at: clock::unix(),
@@ -459,7 +474,7 @@ impl Keeper {
 }
 
 /// Insists that what comes out of a merge still is what the table allows, and that no two are the same.
-fn check(merged: &Merged, draft: &State) -> Result<(), RefusedError> {
+fn check(merged: &Merged, draft: &State, file: &State) -> Result<(), RefusedError> {
     let mut problems = Vec::new();
     for entity in &merged.mixed {
         if let Err(found) = config::check::check_entity(entity.kind, &entity.fields()) {
@@ -470,15 +485,28 @@ fn check(merged: &Merged, draft: &State) -> Result<(), RefusedError> {
             }));
         }
     }
-    for change in &merged.changes {
-        let Change::Put(entity) = change else { continue };
-        if let Some((unique, other)) = draft.duplicate_of(entity) {
+    let changed: HashSet<_> = merged.changes.iter().map(Change::subject).collect();
+    for kind in Kind::all().filter(|kind| changed.iter().any(|(changed, _)| changed == kind)) {
+        for entity in draft.entities(kind) {
+            let Some((unique, other)) = draft.duplicate_of(entity) else {
+                continue;
+            };
+            // Of the two it is the one that the file has just changed whose author reads this.
+            let (about, other) = match draft.get(kind, other) {
+                Some(holder) if changed.contains(&(kind, other)) => (holder, entity.id),
+                _ => (entity, other),
+            };
             let fields = unique.fields.join(", ");
-            let message =
-                format!("the Admin API has made an entity with the same {fields}, under the id {other}");
-            let about = format!("{} {}", entity.kind.name(), entity.label());
-            let hint =
-                format!("give it that id in the file ('id: {other}'), or delete it through the Admin API");
+            let message = format!("through the Admin API, the entity {other} was given the same {fields}");
+            let hint = match file.get(kind, other) {
+                Some(_) => {
+                    "change one of them: this one in the file, or that one through the Admin API".to_owned()
+                }
+                None => format!(
+                    "give this one that id in the file ('id: {other}'), or change or delete that one through the Admin API"
+                ),
+            };
+            let about = format!("{} {}", kind.name(), about.label());
             problems.push(Problem::about(about, message).with_hint(hint));
         }
     }
@@ -488,10 +516,20 @@ fn check(merged: &Merged, draft: &State) -> Result<(), RefusedError> {
     }
 }
 
-/// Returns what the source said last, and the names of other sources that are to be forgotten. A source
-/// under another name has taken the place of the former one: there is one owner.
-fn last_said(bases: Vec<Base>, source: &str) -> (State, Vec<String>) {
-    let has_own = bases.iter().any(|base| base.source == source);
+/// What a source said last.
+struct LastSaid {
+    file: State,
+    /// Of its files; 0 when it has said nothing yet.
+    hash: u64,
+    /// Other sources, which are to be forgotten.
+    forget: Vec<String>,
+}
+
+/// Returns what the source said last. A source under another name has taken the place of the former one:
+/// there is one owner.
+fn last_said(bases: Vec<Base>, source: &str) -> LastSaid {
+    let own = bases.iter().find(|base| base.source == source);
+    let (has_own, hash) = (own.is_some(), own.map_or(0, |base| base.hash));
     let forget: Vec<String> = bases
         .iter()
         .map(|base| base.source.clone())
@@ -505,7 +543,11 @@ fn last_said(bases: Vec<Base>, source: &str) -> (State, Vec<String>) {
     }
     let counts = |base: &Base| !has_own || base.source == source;
     let entities = bases.into_iter().filter(counts).flat_map(|base| base.entities);
-    (state_of(entities), forget)
+    LastSaid {
+        file: state_of(entities),
+        hash,
+        forget,
+    }
 }
 
 /// Reads entities that the store has kept. A kind that is not known any more is left out, and stays kept.

@@ -184,3 +184,230 @@ fn key_of(entity: &Entity, unique: &Unique) -> Option<String> {
     }
     Some(key)
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn id(number: u128) -> Uuid {
+        Uuid::from_u128(number)
+    }
+
+    fn kind(name: &str) -> Kind {
+        Kind::named(name).unwrap()
+    }
+
+    fn entity(kind_name: &str, number: u128, values: Value) -> Arc<Entity> {
+        let Value::Object(values) = values else {
+            panic!("no object: {values}");
+        };
+        Arc::new(Entity::new(kind(kind_name), id(number), values))
+    }
+
+    fn named(kind_name: &str, number: u128, name: &str) -> Arc<Entity> {
+        entity(kind_name, number, json!({"name": name}))
+    }
+
+    /// Returns what the second one shares with the first, by the rule that forbids it.
+    fn shared(kind_name: &str, first: Value, second: Value) -> Option<&'static [&'static str]> {
+        let state = State::of([entity(kind_name, 1, first)]);
+        let (rule, other) = state.duplicate_of(&entity(kind_name, 2, second))?;
+        assert_eq!(other, id(1));
+        Some(rule.fields)
+    }
+
+    #[test]
+    fn an_entity_is_found_by_id_and_by_name() {
+        let state = State::of([named("services", 1, "shop"), named("routes", 2, "shop")]);
+        let found = |name_or_id: &str| {
+            let found = state.find(kind("services"), name_or_id);
+            found.map(|entity| entity.id)
+        };
+        assert_eq!(found("shop"), Some(id(1)));
+        assert_eq!(found(&id(1).to_string()), Some(id(1)));
+        assert_eq!(found(&id(1).to_string().to_uppercase()), Some(id(1)));
+        for unknown in ["Shop", "sho", "", &id(2).to_string()] {
+            assert_eq!(found(unknown), None, "{unknown}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_looks_like_an_id_is_a_name_where_it_is_no_id() {
+        let name = id(9).to_string();
+        let state = State::of([named("services", 1, &name), named("services", 2, "shop")]);
+        assert_eq!(state.find(kind("services"), &name).unwrap().id, id(1));
+        let other = id(2).to_string();
+        let state = State::of([named("services", 1, &other), named("services", 2, "shop")]);
+        assert_eq!(
+            state.find(kind("services"), &other).unwrap().id,
+            id(2),
+            "ids come first"
+        );
+    }
+
+    #[test]
+    fn what_names_no_one_by_itself_is_found_by_id_only() {
+        let state = State::of([
+            entity(
+                "targets",
+                1,
+                json!({"target": "a:1", "upstream": id(3).to_string()}),
+            ),
+            entity("plugins", 2, json!({"name": "jwt"})),
+        ]);
+        assert!(state.find(kind("targets"), "a:1").is_none());
+        assert!(state.find(kind("plugins"), "jwt").is_none());
+        assert!(state.find(kind("plugins"), &id(2).to_string()).is_some());
+    }
+
+    #[test]
+    fn names_are_unique_within_a_kind() {
+        let shop = || json!({"name": "shop"});
+        assert_eq!(shared("services", shop(), shop()), Some(&["name"][..]));
+        assert_eq!(shared("services", shop(), json!({"name": "Shop"})), None);
+        assert_eq!(shared("services", json!({}), json!({})), None);
+        let state = State::of([named("services", 1, "shop")]);
+        assert!(state.duplicate_of(&named("routes", 2, "shop")).is_none());
+        assert!(state.duplicate_of(&named("services", 1, "shop")).is_none());
+    }
+
+    #[test]
+    fn a_consumer_has_two_names() {
+        let both = |username: &str, custom_id: &str| json!({"username": username, "custom_id": custom_id});
+        assert_eq!(
+            shared("consumers", both("a", "1"), both("b", "1")),
+            Some(&["custom_id"][..])
+        );
+        assert_eq!(
+            shared("consumers", both("a", "1"), both("a", "2")),
+            Some(&["username"][..])
+        );
+        assert_eq!(shared("consumers", both("a", "b"), both("b", "a")), None);
+    }
+
+    #[test]
+    fn there_is_one_plugin_of_a_name_for_each_place() {
+        let plugin = |name: &str, route: Option<u128>, service: Option<u128>| {
+            let mut values = json!({ "name": name });
+            for (field, number) in [("route", route), ("service", service)] {
+                if let Some(number) = number {
+                    values[field] = json!(id(number).to_string());
+                }
+            }
+            values
+        };
+        let places = [
+            (None, None),
+            (Some(1), None),
+            (None, Some(1)),
+            (Some(1), Some(1)),
+            (Some(2), None),
+        ];
+        for (index, first) in places.into_iter().enumerate() {
+            for (other, second) in places.into_iter().enumerate() {
+                let found = shared(
+                    "plugins",
+                    plugin("jwt", first.0, first.1),
+                    plugin("jwt", second.0, second.1),
+                );
+                assert_eq!(found.is_some(), index == other, "{first:?} {second:?}");
+                let found = shared(
+                    "plugins",
+                    plugin("jwt", first.0, first.1),
+                    plugin("acl", second.0, second.1),
+                );
+                assert_eq!(found, None);
+            }
+        }
+    }
+
+    #[test]
+    fn two_spellings_of_a_target_are_one_target() {
+        let target =
+            |target: &str, upstream: u128| json!({"target": target, "upstream": id(upstream).to_string()});
+        for (first, second) in [("SHOP:8000", "shop"), ("[0:0::1]:80", "[::1]:80")] {
+            let rule = shared("targets", target(first, 7), target(second, 7));
+            assert_eq!(rule, Some(&["upstream", "target"][..]), "{first} {second}");
+            assert_eq!(shared("targets", target(first, 7), target(second, 8)), None);
+        }
+        assert_eq!(shared("targets", target("a:1", 7), target("a:2", 7)), None);
+    }
+
+    #[test]
+    fn a_new_name_frees_the_old_one() {
+        let mut state = State::of([named("services", 1, "old")]);
+        state.put(named("services", 1, "new"));
+        assert!(state.find(kind("services"), "old").is_none());
+        assert!(state.duplicate_of(&named("services", 2, "old")).is_none());
+        assert!(state.duplicate_of(&named("services", 2, "new")).is_some());
+        state.remove(kind("services"), id(1));
+        assert!(state.duplicate_of(&named("services", 2, "new")).is_none());
+        assert!(state.is_empty());
+    }
+
+    #[test]
+    fn a_name_can_be_taken_over_in_any_order() {
+        let kind = kind("services");
+        let by_name = |state: &State, name: &str| state.find(kind, name).map(|entity| entity.id);
+        let before = State::of([named("services", 1, "a"), named("services", 2, "b")]);
+        // Two change names.
+        let mut state = before.clone();
+        state.put(named("services", 1, "b"));
+        state.put(named("services", 2, "a"));
+        assert_eq!(
+            (by_name(&state, "a"), by_name(&state, "b")),
+            (Some(id(2)), Some(id(1)))
+        );
+        // One takes the name of another that goes only then.
+        let mut state = before.clone();
+        state.put(named("services", 3, "a"));
+        state.remove(kind, id(1));
+        assert_eq!(by_name(&state, "a"), Some(id(3)));
+        // Whoever keeps a state sees none of it.
+        assert_eq!(
+            (by_name(&before, "a"), by_name(&before, "b")),
+            (Some(id(1)), Some(id(2)))
+        );
+    }
+
+    #[test]
+    fn what_others_refer_to_comes_first_and_then_the_oldest() {
+        let made = |kind_name: &str, number: u128, created_at: Option<f64>| {
+            Arc::new(Entity {
+                created_at,
+                ..(*entity(kind_name, number, json!({}))).clone()
+            })
+        };
+        let state = State::of([
+            made("plugins", 1, Some(1.0)),
+            made("routes", 2, None),
+            made("routes", 5, Some(7.000_002)),
+            made("routes", 4, Some(7.000_001)),
+            made("routes", 3, Some(9.0)),
+            made("routes", 6, Some(7.000_001)),
+            made("services", 7, Some(99.0)),
+        ]);
+        let ids: Vec<u128> = state
+            .in_order()
+            .iter()
+            .map(|entity| entity.id.as_u128())
+            .collect();
+        assert_eq!(ids, [7, 4, 6, 5, 3, 2, 1]);
+        assert_eq!(state.len(), 7);
+    }
+
+    #[test]
+    fn what_comes_after_an_id_is_in_the_order_of_ids() {
+        let state = State::of([3, 1, 2].map(|number| entity("services", number, json!({}))));
+        let after = |id| -> Vec<u128> {
+            let entities = state.entities_after(kind("services"), id);
+            entities.map(|entity| entity.id.as_u128()).collect()
+        };
+        assert_eq!(after(None), [1, 2, 3]);
+        assert_eq!(after(Some(id(1))), [2, 3]);
+        assert_eq!(after(Some(id(3))), []);
+        assert_eq!(state.entities_after(kind("routes"), None).count(), 0);
+    }
+}

@@ -73,7 +73,7 @@ fn every_acknowledged_write_outlives_two_hundred_kills() {
             known.try_into().unwrap_or_else(|_| panic!("one each"))
         });
         gateway.wait_for_exit();
-        gateway.start_again();
+        gateway = gateway.restart();
         let mut admin = gateway.admin();
         for (writer, known) in known.iter_mut().enumerate() {
             let answer = admin.get(&format!("/services/s{writer}"));

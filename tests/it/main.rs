@@ -43,3 +43,4 @@ mod drain;
 mod durable;
 mod reload;
 mod status;
+mod store;

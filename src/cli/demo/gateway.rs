@@ -45,6 +45,8 @@ impl Gateway {
             .arg(file)
             .args(["--set", "server.listeners=[{address: '127.0.0.1:0'}]"])
             .args(["--set", "server.status.address=127.0.0.1:0"])
+            .args(["--set", "server.admin=false"])
+            .args(["--set", "server.store.kind=memory"])
             .args(["--set", "server.access_log=false"])
             .env(
                 "RUST_LOG",

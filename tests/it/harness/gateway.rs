@@ -8,7 +8,7 @@ use std::process::{Child, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, prlimit};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -19,14 +19,13 @@ const FILE: &str = "serin.yaml";
 
 /// How a gateway is started.
 pub struct Command {
-    folder: TempDir,
+    folder: Arc<TempDir>,
     command: std::process::Command,
 }
 
 /// A gateway that runs; stopped when it is dropped, with its log printed if the test failed.
 pub struct Gateway {
-    folder: TempDir,
-    command: std::process::Command,
+    folder: Arc<TempDir>,
     child: Child,
     log: Arc<Watched<Log>>,
     addresses: Vec<SocketAddr>,
@@ -43,8 +42,19 @@ struct Log {
 impl Command {
     /// Runs `serin` with these arguments in an empty folder, its environment free of settings.
     pub fn new(arguments: &[&str]) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_serin"));
+        let program = std::process::Command::new(env!("CARGO_BIN_EXE_serin"));
+        Self::of(program, arguments, Arc::new(tempfile::tempdir().unwrap()))
+    }
+
+    /// Runs `serin run` as [`Command::run`] does, in a shell that has run `before`.
+    pub fn run_after(before: &str, config: &str) -> Self {
+        let mut shell = std::process::Command::new("sh");
+        shell.args(["-c", &format!("{before}\nexec \"$0\" \"$@\"")]);
+        shell.arg(env!("CARGO_BIN_EXE_serin"));
+        Self::of(shell, &["run", FILE], Arc::new(tempfile::tempdir().unwrap())).file(FILE, &complete(config))
+    }
+
+    fn of(mut command: std::process::Command, arguments: &[&str], folder: Arc<TempDir>) -> Self {
         for (name, _) in std::env::vars_os() {
             let name = name.to_string_lossy();
             if name.starts_with("SERIN_") || name == "RUST_LOG" {
@@ -124,7 +134,6 @@ impl Command {
         let (child, log) = spawn(&mut self.command, self.folder.path());
         Gateway {
             folder: self.folder,
-            command: self.command,
             child,
             log,
             addresses: Vec::new(),
@@ -191,6 +200,19 @@ impl Gateway {
         self.addresses = after("] listening on ").collect();
         self.status_address = after("] status on ").next();
         self.admin_address = after("] admin on ").next();
+    }
+
+    /// Returns what runs `serin run` in the same folder, on the same configuration.
+    pub fn another(&self) -> Command {
+        let program = std::process::Command::new(env!("CARGO_BIN_EXE_serin"));
+        Command::of(program, &["run", FILE], self.folder.clone())
+    }
+
+    /// Ends the process and starts another one in the same folder.
+    pub fn restart(self) -> Self {
+        let another = self.another();
+        drop(self);
+        another.start()
     }
 
     /// Returns the address on which clients are served.
@@ -301,6 +323,17 @@ impl Gateway {
         self.wait_for_generation(generation + 1);
     }
 
+    /// Lets no file of the process grow beyond this size; `None` lifts the limit.
+    pub fn limit_file_size(&self, limit: Option<u64>) {
+        let pid = Some(Pid::from_child(&self.child));
+        let maximum = getrlimit(Resource::Fsize).maximum;
+        let limit = Rlimit {
+            current: limit.or(maximum),
+            maximum,
+        };
+        prlimit(pid, Resource::Fsize, limit).unwrap();
+    }
+
     /// Sends SIGHUP.
     pub fn reload_by_signal(&self) {
         self.signal(Signal::HUP);
@@ -314,13 +347,6 @@ impl Gateway {
     /// Sends a signal.
     pub fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
-    }
-
-    /// Starts it anew in the same folder, once it has ended, and waits until it is ready.
-    pub fn start_again(&mut self) {
-        (self.child, self.log) = spawn(&mut self.command, self.folder.path());
-        self.wait_for_log("ready");
-        self.read_addresses();
     }
 
     /// Waits until the process has ended.
