@@ -26,7 +26,7 @@ struct Table {
     rows: BTreeMap<Uuid, Arc<Entity>>,
     /// By what must be unique: which rule, and the text that must differ. Shared texts, since the table is
     /// copied with each generation that changes it.
-    unique: HashMap<(usize, Arc<str>), Uuid>,
+    unique: HashMap<(usize, Arc<str>), Uuid, ahash::RandomState>,
 }
 
 impl State {
@@ -98,6 +98,11 @@ impl State {
     /// Returns how many entities there are.
     pub fn len(&self) -> usize {
         self.tables.iter().map(|table| table.rows.len()).sum()
+    }
+
+    /// Returns how many entities of a kind there are.
+    pub fn count(&self, kind: Kind) -> usize {
+        self.table(kind).map_or(0, |table| table.rows.len())
     }
 
     /// Says whether there is none.

@@ -4,15 +4,19 @@
 //! Upstream that is unchanged since the previous snapshot is taken over as it is.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ahash::RandomState;
 use uuid::Uuid;
 
 use super::guard::{Guards, secret_arguments};
 use super::plugins::PluginIndex;
 use super::release::ReleaseBuilder;
-use super::{Consumers, Guard, Release, Route, Router, Service, Settings, Snapshot, Upstream};
+use super::{
+    BuiltService, Consumers, Guard, Release, Route, Router, Service, Services, Settings, Snapshot, Upstream,
+};
 use crate::access_log::AccessLog;
 use crate::health::Observed;
 use crate::model::{
@@ -37,26 +41,22 @@ impl Builder<'_> {
     /// Compiles a configuration under a number.
     pub fn build(self, source: Configuration, generation: u64) -> Snapshot {
         let mut upstreams = Upstreams::new(&self);
-        let named: HashMap<&str, &model::Upstream> = source
+        let named: Named<'_> = source
             .upstreams
             .iter()
-            .map(|upstream| (&*upstream.name, &**upstream))
+            .map(|upstream| (&*upstream.name, upstream))
             .collect();
         for upstream in &source.upstreams {
-            upstreams.get(UpstreamKey::Named(upstream.name.clone()), || (**upstream).clone());
+            upstreams.named(upstream);
         }
-        let services: HashMap<Uuid, (&model::Service, Arc<Service>)> = source
+        let declared: HashMap<Uuid, &Arc<model::Service>, RandomState> = source
             .services
             .iter()
             .filter(|service| service.enabled)
-            .map(|service| {
-                let upstream = upstreams.at(&named, &service.host, service.port);
-                (
-                    service.id,
-                    (&**service, Arc::new(Service::build(service, upstream))),
-                )
-            })
+            .map(|service| (service.id, service))
             .collect();
+        // Those that a Route leads to.
+        let mut services = Services::default();
         let consumers = self.consumers(&source);
         let plugins = PluginIndex::new(&source.plugins);
         let mut guards = Guards::new(&consumers);
@@ -66,20 +66,28 @@ impl Builder<'_> {
             .routes
             .iter()
             .filter_map(|route| {
-                let service = match route.service {
+                let service: Option<&BuiltService> = match route.service {
                     None => None,
-                    Some(id) => Some(services.get(&id)?),
+                    Some(id) => Some(match services.entry(id) {
+                        Entry::Occupied(built) => built.into_mut(),
+                        Entry::Vacant(slot) => {
+                            let service = declared.get(&id)?;
+                            let upstream = upstreams.at(&named, &service.host, service.port);
+                            slot.insert(self.service(service, upstream))
+                        }
+                    }),
                 };
                 let plugins = plugins.plugins_for(route.id, route.service);
-                let release = service
-                    .zip(plugins.canary)
-                    .and_then(|((source, service), plugin)| {
-                        releases.release(plugin, source, service, |host, port| {
-                            upstreams.at(&named, host, port)
-                        })
-                    });
+                let release =
+                    service
+                        .zip(plugins.canary)
+                        .and_then(|(BuiltService { source, service }, plugin)| {
+                            releases.release(plugin, source, service, |host, port| {
+                                upstreams.at(&named, host, port)
+                            })
+                        });
                 let guard = service.and_then(|_| guards.guard(plugins));
-                let service = service.map(|(_, service)| service.clone());
+                let service = service.map(|built| built.service.clone());
                 Some((&**route, compile_route(route, service, release, guard)))
             })
             .unzip();
@@ -95,12 +103,30 @@ impl Builder<'_> {
             }),
             router: Router::build(in_table),
             routes,
+            services,
             unrouted: Default::default(),
             upstreams: upstreams.built.into_values().collect(),
             rules: releases.into_rules(),
             secret_arguments: secret_arguments(&source.plugins),
             consumers,
             source,
+        }
+    }
+
+    /// Compiles a Service, or takes over the one there is when it and its pool are the same.
+    fn service(&self, source: &Arc<model::Service>, upstream: Arc<Upstream>) -> BuiltService {
+        let known = self
+            .previous
+            .and_then(|previous| previous.services.get(&source.id));
+        let is_same = |known: &&BuiltService| {
+            Arc::ptr_eq(&known.source, source) && Arc::ptr_eq(&known.service.stable.upstream, &upstream)
+        };
+        match known.filter(is_same) {
+            Some(known) => known.clone(),
+            None => BuiltService {
+                source: source.clone(),
+                service: Arc::new(Service::build(source, upstream)),
+            },
         }
     }
 
@@ -113,11 +139,14 @@ impl Builder<'_> {
     }
 }
 
+/// Upstreams of the model by name.
+type Named<'a> = HashMap<&'a str, &'a Arc<model::Upstream>, RandomState>;
+
 /// The Upstreams of the snapshot being built, each compiled or taken over once.
 struct Upstreams<'a> {
     builder: &'a Builder<'a>,
-    previous: HashMap<&'a UpstreamKey, &'a Arc<Upstream>>,
-    built: HashMap<UpstreamKey, Arc<Upstream>>,
+    previous: HashMap<&'a UpstreamKey, &'a Arc<Upstream>, RandomState>,
+    built: HashMap<UpstreamKey, Arc<Upstream>, RandomState>,
 }
 
 impl<'a> Upstreams<'a> {
@@ -129,32 +158,48 @@ impl<'a> Upstreams<'a> {
                 .iter()
                 .map(|upstream| (&upstream.key, upstream))
                 .collect(),
-            built: HashMap::new(),
+            built: HashMap::default(),
         }
     }
 
     /// Returns the pool that a host stands for: the Upstream of that name, or else the host itself.
-    fn at(&mut self, named: &HashMap<&str, &model::Upstream>, host: &str, port: u16) -> Arc<Upstream> {
+    fn at(&mut self, named: &Named<'_>, host: &str, port: u16) -> Arc<Upstream> {
         match named.get(host) {
-            Some(upstream) => self.get(UpstreamKey::Named(upstream.name.clone()), || (*upstream).clone()),
-            None => {
-                let host = TargetHost::parse(host);
-                self.get(UpstreamKey::Direct(host.clone(), port), || {
-                    direct_upstream(host, port)
-                })
-            }
+            Some(upstream) => self.named(upstream),
+            None => self.direct(host, port),
         }
     }
 
-    fn get(&mut self, key: UpstreamKey, source: impl FnOnce() -> model::Upstream) -> Arc<Upstream> {
+    fn named(&mut self, source: &Arc<model::Upstream>) -> Arc<Upstream> {
+        let key = UpstreamKey::Named(source.name.clone());
+        let secret = self.builder.secret;
+        self.get(
+            key,
+            |known| known.is_built_from(source, secret),
+            || source.clone(),
+        )
+    }
+
+    fn direct(&mut self, host: &str, port: u16) -> Arc<Upstream> {
+        let host = TargetHost::parse(host);
+        let key = UpstreamKey::Direct(host.clone(), port);
+        // Nothing but the key makes one differ from another.
+        self.get(key, |_| true, || Arc::new(direct_upstream(host, port)))
+    }
+
+    fn get(
+        &mut self,
+        key: UpstreamKey,
+        is_still_right: impl FnOnce(&Upstream) -> bool,
+        source: impl FnOnce() -> Arc<model::Upstream>,
+    ) -> Arc<Upstream> {
         if let Some(upstream) = self.built.get(&key) {
             return upstream.clone();
         }
-        let source = source();
         let Builder { secret, observed, .. } = *self.builder;
         let upstream = match self.previous.get(&key) {
-            Some(previous) if previous.is_built_from(&source, secret) => (*previous).clone(),
-            _ => Arc::new(Upstream::build(key.clone(), source, secret, observed)),
+            Some(previous) if is_still_right(previous) => (*previous).clone(),
+            _ => Arc::new(Upstream::build(key.clone(), source(), secret, observed)),
         };
         self.built.insert(key, upstream.clone());
         upstream

@@ -23,6 +23,7 @@ mod service;
 mod table;
 mod upstream;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use prometheus::IntCounter;
@@ -56,6 +57,9 @@ pub struct Snapshot {
     pub router: Router,
     /// Routes by position.
     pub routes: Vec<Route>,
+    /// Every Service that a Route leads to, for the next build. Not the others: their series are taken out of
+    /// the metrics, and a Service that is routed again begins new ones.
+    services: Services,
     /// Every Upstream in use or declared, for the control thread; requests do not come by here.
     pub upstreams: Vec<Arc<Upstream>>,
     /// Whose credentials are.
@@ -68,6 +72,16 @@ pub struct Snapshot {
     unrouted: ByStatusClass,
     /// The model this was built from: what the next build compares with.
     pub source: model::Configuration,
+}
+
+/// Services by id.
+type Services = HashMap<Uuid, BuiltService, ahash::RandomState>;
+
+/// A Service with what it was compiled from.
+#[derive(Debug, Clone)]
+struct BuiltService {
+    source: Arc<model::Service>,
+    service: Arc<Service>,
 }
 
 impl Snapshot {

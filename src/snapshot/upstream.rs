@@ -35,7 +35,7 @@ pub struct Upstream {
     pub selection: Selection,
     /// Separates the pooled connections of this Upstream from those of others on the same address.
     pub group_key: u64,
-    source: model::Upstream,
+    source: Arc<model::Upstream>,
     endpoints: ArcSwap<Endpoints>,
     is_empty: AtomicBool,
     /// Flips that `endpoints` know of.
@@ -138,7 +138,7 @@ impl Upstream {
     /// Compiles an Upstream; what was observed of it before goes on.
     pub(super) fn build(
         key: UpstreamKey,
-        source: model::Upstream,
+        source: Arc<model::Upstream>,
         secret: Option<&Secret>,
         observed: &Observed,
     ) -> Self {
@@ -162,8 +162,9 @@ impl Upstream {
     }
 
     /// Says whether this was compiled from the same source and secret.
-    pub(super) fn is_built_from(&self, source: &model::Upstream, secret: Option<&Secret>) -> bool {
-        self.source == *source && self.selection == Selection::build(&source.algorithm, secret)
+    pub(super) fn is_built_from(&self, source: &Arc<model::Upstream>, secret: Option<&Secret>) -> bool {
+        let is_same = Arc::ptr_eq(&self.source, source) || self.source == *source;
+        is_same && self.selection == Selection::build(&source.algorithm, secret)
     }
 
     /// Compiles the addresses anew from what was observed, and swaps them in; for the threads of

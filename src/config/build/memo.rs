@@ -21,7 +21,7 @@ pub struct Memo {
 }
 
 /// Parts of one type, by the entity's id.
-pub(super) struct Built<T>(HashMap<Uuid, Part<T>>);
+pub(super) struct Built<T>(HashMap<Uuid, Part<T>, ahash::RandomState>);
 
 struct Part<T> {
     from: Vec<Arc<Entity>>,
@@ -33,10 +33,11 @@ impl Memo {
     /// Forgets the parts of entities that are no longer there.
     pub(crate) fn retain(&mut self, state: &State) {
         fn retain<T>(built: &mut Built<T>, state: &State) {
-            built.0.retain(|id, part| {
-                let kind = part.from.first().map(|entity| entity.kind);
-                kind.is_some_and(|kind| state.get(kind, *id).is_some())
-            });
+            let kind = built.0.values().find_map(|part| Some(part.from.first()?.kind));
+            // While none is too many nothing was removed, and looking at each would cost more than it finds.
+            if let Some(kind) = kind.filter(|kind| built.0.len() > state.count(*kind)) {
+                built.0.retain(|id, _| state.get(kind, *id).is_some());
+            }
         }
         retain(&mut self.services, state);
         retain(&mut self.routes, state);
@@ -91,7 +92,7 @@ fn uses_its_age(entity: &Entity) -> bool {
 
 impl<T> Default for Built<T> {
     fn default() -> Self {
-        Self(HashMap::new())
+        Self(HashMap::default())
     }
 }
 

@@ -17,6 +17,7 @@ mod upstream;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use ahash::RandomState;
 use serde::de::{DeserializeOwned, IntoDeserializer};
 use serde_json::{Map, Value};
 use uuid::Uuid;
@@ -75,15 +76,15 @@ pub(crate) fn build(
 
 /// What belongs to Upstreams and Consumers, by their ids.
 struct Parts<'a> {
-    children: HashMap<Uuid, Vec<&'a Arc<Entity>>>,
-    groups: HashMap<Uuid, &'a Arc<Entity>>,
+    children: HashMap<Uuid, Vec<&'a Arc<Entity>>, RandomState>,
+    groups: HashMap<Uuid, &'a Arc<Entity>, RandomState>,
 }
 
 impl<'a> Parts<'a> {
     fn of(entities: &'a [Arc<Entity>]) -> Self {
         let mut parts = Self {
-            children: HashMap::new(),
-            groups: HashMap::new(),
+            children: HashMap::default(),
+            groups: HashMap::default(),
         };
         for entity in entities {
             let parent = match entity.kind.name() {
