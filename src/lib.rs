@@ -6,7 +6,7 @@
 //!
 //! | module | what it holds |
 //! |---|---|
-//! | [`cli`] | the verbs: run, check, schema, demo, healthcheck |
+//! | [`cli`] | the verbs: run, check, explain, schema, demo, healthcheck; of a running proxy status, get, patch, switch, targets, export, diff |
 //! | [`server`] | builds the parts, starts and ends them in order |
 //! | [`model`] | what an operator names, as checked values |
 //! | [`config`] | what files say, judged by one table |

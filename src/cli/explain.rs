@@ -1,7 +1,7 @@
 //! `serin explain`: which release a request would get, and why.
 //!
-//! Reads the files alone: no socket, no name is looked up, every Target counts as healthy, and a ramp is
-//! where the clock, or `--at`, says that it is.
+//! Without files it asks a running proxy. With them it reads the files alone: no socket, no name is looked up, every
+//! Target counts as healthy, and a ramp is where the clock, or `--at`, says that it is.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -11,8 +11,10 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use http::Uri;
 use pingora_http::RequestHeader;
+use serde_json::{Map, Value, json};
 
-use super::{Format, print};
+use super::client::{Access, Client, ClientError, conclude};
+use super::{Format, print, table};
 use crate::clock;
 use crate::config::{self, Known, Overrides};
 use crate::health::Observed;
@@ -22,8 +24,8 @@ use crate::snapshot::{Builder, ConsumerIndex, Snapshot};
 /// What `serin explain` takes.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// Configuration files, or directories of them
-    #[arg(value_name = "FILE", required = true)]
+    /// Configuration files, or directories of them; without any, the running proxy is asked
+    #[arg(value_name = "FILE", conflicts_with_all = ["admin", "token_file"])]
     files: Vec<PathBuf>,
     /// Path, or a whole URL, that is asked for
     #[arg(long, default_value = "/")]
@@ -44,21 +46,26 @@ pub struct Arguments {
     #[arg(long, value_name = "ADDRESS")]
     ip: Option<IpAddr>,
     /// When the request comes, e.g. 2026-12-24T18:00:00Z; default now
-    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    #[arg(long, value_name = "TIME", value_parser = parse_time, requires = "files", conflicts_with = "admin")]
     at: Option<Duration>,
     /// How many of so many made-up people would get the canary
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000_000), requires = "files", conflicts_with = "admin")]
     many: Option<u32>,
     /// How the answer is printed
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
     /// Sets a field under `server`, e.g. --set server.threads=2; may be given several times
-    #[arg(long, value_name = "NAME=VALUE")]
+    #[arg(long, value_name = "NAME=VALUE", requires = "files", conflicts_with = "admin")]
     set: Vec<String>,
+    #[command(flatten)]
+    access: Access,
 }
 
 /// Explains the request and prints how it would go.
 pub fn run(arguments: &Arguments) -> ExitCode {
+    if arguments.files.is_empty() {
+        return conclude(ask(arguments));
+    }
     match answer(arguments) {
         Ok(text) => {
             print(&text);
@@ -96,6 +103,41 @@ fn answer(arguments: &Arguments) -> Result<String, String> {
         Format::Text => text_of(arguments, &explanation),
         Format::Json => serde_json::to_string_pretty(&explanation).map_err(|error| error.to_string())?,
     })
+}
+
+/// Asks the running proxy.
+fn ask(arguments: &Arguments) -> Result<ExitCode, ClientError> {
+    let mut headers = Map::new();
+    for (name, value) in &arguments.header {
+        let value = String::from_utf8_lossy(value.as_bytes());
+        // What comes in several fields is one list (RFC 9110, section 5.3); cookies have their own comma.
+        let separator = if *name == http::header::COOKIE { "; " } else { ", " };
+        let all = match headers.get(name.as_str()).and_then(Value::as_str) {
+            Some(before) => format!("{before}{separator}{value}"),
+            None => value.into_owned(),
+        };
+        headers.insert(name.as_str().to_owned(), all.into());
+    }
+    let asked = json!({
+        "url": arguments.url.to_string(),
+        "method": arguments.method.as_str(),
+        "headers": headers,
+        "consumer": arguments.consumer,
+        "key": arguments.key,
+        "ip": arguments.ip,
+    });
+    let answer = Client::new(&arguments.access)?.post("/explain", &asked)?.body;
+    match arguments.format {
+        Format::Json => print(&format!("{answer:#}")),
+        Format::Text => match serde_json::from_value(answer) {
+            Ok(explanation) => print(&text_of(arguments, &explanation)),
+            Err(error) => {
+                eprintln!("error: the proxy explains in words that this serin does not know: {error}");
+                return Ok(ExitCode::FAILURE);
+            }
+        },
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Compiles the files as if every name had an address and every Target were healthy.
@@ -200,7 +242,7 @@ fn text_of(arguments: &Arguments, explanation: &Explanation) -> String {
             text += &format!(", share {share} %");
         }
         lines.push(("release", text));
-        if let (Some(bucket), Some(identifier)) = (release.bucket, release.identifier) {
+        if let (Some(bucket), Some(identifier)) = (release.bucket, &release.identifier) {
             lines.push(("bucket", format!("{bucket} of 0 to 9999, by {identifier}")));
         }
         if let Some(start) = release.ramp_start {
@@ -210,9 +252,10 @@ fn text_of(arguments: &Arguments, explanation: &Explanation) -> String {
             lines.push(("reached", time(at)));
         }
     }
-    if let Some(variant) = explanation.variant {
+    if let Some(variant) = &explanation.variant {
         let reason = explanation
             .reason
+            .as_ref()
             .map_or_else(String::new, |reason| format!(", by {reason}"));
         lines.push(("variant", format!("{variant}{reason}")));
     }
@@ -221,14 +264,6 @@ fn text_of(arguments: &Arguments, explanation: &Explanation) -> String {
         lines.push(("target", format!("{} weight {}", target.target, target.weight)));
     }
     table(&lines)
-}
-
-fn table(lines: &[(&str, String)]) -> String {
-    let lines: Vec<String> = lines
-        .iter()
-        .map(|(name, value)| format!("{name:<9} {value}"))
-        .collect();
-    lines.join("\n")
 }
 
 fn time(since_1970: Duration) -> String {

@@ -1,11 +1,19 @@
 //! The command line: a file per verb.
 
 mod check;
+mod client;
 mod demo;
+mod diff;
 mod explain;
+mod export;
+mod get;
 mod healthcheck;
+mod patch;
 mod run;
 mod schema;
+mod status;
+mod switch;
+mod targets;
 
 use std::process::ExitCode;
 
@@ -27,7 +35,7 @@ enum Verb {
     Run(run::Arguments),
     /// Report every mistake of a configuration at once; exit 1 if there is one.
     Check(check::Args),
-    /// Say which release a request would get, and why, by the files alone.
+    /// Say which release a request would get, and why: in the running proxy, or by files alone.
     Explain(Box<explain::Arguments>),
     /// Print the JSON Schema of the configuration, for editors.
     Schema,
@@ -35,6 +43,20 @@ enum Verb {
     Demo(demo::Arguments),
     /// Ask a running proxy whether it is ready; exit 1 if not.
     Healthcheck(healthcheck::Arguments),
+    /// Show what a running proxy has in force.
+    Status(status::Arguments),
+    /// Print what the Admin API has at a path, as JSON.
+    Get(get::Arguments),
+    /// Change fields of an entity of a running proxy.
+    Patch(patch::Arguments),
+    /// Move a Service to another Upstream and wait until the old one has drained; exit 2 if it does not in time.
+    Switch(switch::Arguments),
+    /// Change Targets of a running proxy.
+    Targets(targets::Arguments),
+    /// Print what a running proxy has in force, as a configuration file.
+    Export(export::Arguments),
+    /// Show in what a running proxy differs from its files; exit 1 if it does.
+    Diff(diff::Arguments),
 }
 
 /// Reads the command line and does what it says.
@@ -46,6 +68,13 @@ pub fn main() -> ExitCode {
         Verb::Schema => schema::run(),
         Verb::Demo(arguments) => demo::run(arguments),
         Verb::Healthcheck(arguments) => healthcheck::run(&arguments),
+        Verb::Status(arguments) => status::run(&arguments),
+        Verb::Get(arguments) => get::run(&arguments),
+        Verb::Patch(arguments) => patch::run(&arguments),
+        Verb::Switch(arguments) => switch::run(&arguments),
+        Verb::Targets(arguments) => targets::run(&arguments),
+        Verb::Export(arguments) => export::run(&arguments),
+        Verb::Diff(arguments) => diff::run(&arguments),
     }
 }
 
@@ -62,4 +91,14 @@ enum Format {
 fn print(text: &str) {
     use std::io::Write as _;
     let _ = writeln!(std::io::stdout().lock(), "{text}");
+}
+
+/// Puts names and what they stand for under one another.
+fn table(lines: &[(&str, String)]) -> String {
+    let width = lines.iter().map(|(name, _)| name.len()).max().unwrap_or_default();
+    let lines: Vec<String> = lines
+        .iter()
+        .map(|(name, value)| format!("{name:<width$}  {value}"))
+        .collect();
+    lines.join("\n")
 }

@@ -2,12 +2,13 @@
 //!
 //! Asks the very functions that requests go through, in their order, and notes what they say.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use pingora_http::RequestHeader;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::answer_to_request;
 use super::context::{Client, Context, InFlight};
@@ -33,7 +34,7 @@ pub struct Question {
 }
 
 /// What becomes of a request, and why. What does not apply to it is `None`.
-#[derive(Debug, Default, Serialize)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Explanation {
     /// The answer that the proxy gives itself.
     pub answer: Option<OwnAnswer>,
@@ -42,15 +43,15 @@ pub struct Explanation {
     /// The Service.
     pub service: Option<String>,
     /// Names of the plugins that run, in their order.
-    pub plugins: Vec<&'static str>,
+    pub plugins: Vec<Cow<'static, str>>,
     /// The Consumer.
     pub consumer: Option<ShownConsumer>,
     /// The release under trial.
     pub release: Option<ShownRelease>,
     /// The variant that serves.
-    pub variant: Option<&'static str>,
+    pub variant: Option<Cow<'static, str>>,
     /// Why that one.
-    pub reason: Option<&'static str>,
+    pub reason: Option<Cow<'static, str>>,
     /// The pool that a Target is chosen from.
     pub upstream: Option<String>,
     /// Its Targets as declared, with their weights.
@@ -58,7 +59,7 @@ pub struct Explanation {
 }
 
 /// An answer that the proxy gives itself.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct OwnAnswer {
     /// Status code.
     pub status: u16,
@@ -67,7 +68,7 @@ pub struct OwnAnswer {
 }
 
 /// A Consumer.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct ShownConsumer {
     /// Username, or custom id.
     pub name: String,
@@ -80,7 +81,7 @@ pub struct ShownConsumer {
 }
 
 /// A release under trial.
-#[derive(Debug, Default, Serialize)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub struct ShownRelease {
     /// Id of the plugin.
     pub plugin: String,
@@ -89,7 +90,7 @@ pub struct ShownRelease {
     /// Share in force, in percent.
     pub share_percent: Option<f64>,
     /// What the bucket is computed from.
-    pub identifier: Option<&'static str>,
+    pub identifier: Option<Cow<'static, str>>,
     /// Bucket, 0 to 9999.
     pub bucket: Option<u16>,
     /// When a timed ramp starts, since 1970.
@@ -99,7 +100,7 @@ pub struct ShownRelease {
 }
 
 /// A Target.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct ShownTarget {
     /// The Target as declared.
     pub target: String,
@@ -130,8 +131,8 @@ pub fn explain(snapshot: &Arc<Snapshot>, question: Question) -> Explanation {
         explanation.plugins = plugins_of(source, route.id);
     }
     if let Some(destination) = ctx.destination() {
-        explanation.variant = Some(ctx.variant.label());
-        explanation.reason = ctx.reason().map(model::Reason::label);
+        explanation.variant = Some(ctx.variant.label().into());
+        explanation.reason = ctx.reason().map(|reason| reason.label().into());
         explanation.upstream = Some(destination.upstream.label().to_owned());
         explanation.targets = destination
             .upstream
@@ -175,14 +176,17 @@ fn context(snapshot: &Arc<Snapshot>, question: &Question) -> Context {
     ctx
 }
 
-fn plugins_of(source: &model::Configuration, route: uuid::Uuid) -> Vec<&'static str> {
+fn plugins_of(source: &model::Configuration, route: uuid::Uuid) -> Vec<Cow<'static, str>> {
     let service = source
         .routes
         .iter()
         .find(|one| one.id == route)
         .and_then(|route| route.service);
     let plugins = PluginIndex::new(&source.plugins).plugins_for(route, service);
-    plugins.in_order().map(|plugin| plugin.config.name()).collect()
+    plugins
+        .in_order()
+        .map(|plugin| plugin.config.name().into())
+        .collect()
 }
 
 fn shown_consumer(ctx: &Context) -> Option<ShownConsumer> {
@@ -215,7 +219,7 @@ fn shown_release(ctx: &Context) -> Option<ShownRelease> {
     shown.share_percent = Some(f64::from(split.share().basis_points()) / 100.0);
     let bucket = match ctx.decision.and_then(|decision| decision.place) {
         Some(Place::Bucket { bucket, identifier }) => {
-            shown.identifier = split.identifiers.get(identifier).map(name_of);
+            shown.identifier = split.identifiers.get(identifier).map(|one| name_of(one).into());
             shown.bucket = Some(bucket.number());
             Some(bucket)
         }

@@ -11,6 +11,7 @@
 mod harness;
 
 mod bad;
+mod cli;
 mod start;
 mod switch;
 

@@ -23,6 +23,8 @@ pub struct Gateway {
     pub address: SocketAddr,
     /// Where metrics and state are shown.
     pub status: SocketAddr,
+    /// Where it is changed.
+    pub admin: SocketAddr,
     /// Warnings and errors since it started, e.g. of a file that was refused.
     log: Arc<Mutex<Vec<String>>>,
 }
@@ -45,7 +47,8 @@ impl Gateway {
             .arg(file)
             .args(["--set", "server.listeners=[{address: '127.0.0.1:0'}]"])
             .args(["--set", "server.status.address=127.0.0.1:0"])
-            .args(["--set", "server.admin=false"])
+            .args(["--set", "server.admin.address=127.0.0.1:0"])
+            // A file of an earlier run would say what was in force then.
             .args(["--set", "server.store.kind=memory"])
             .args(["--set", "server.access_log=false"])
             .env(
@@ -62,7 +65,7 @@ impl Gateway {
         let mut lines = BufReader::new(child.stderr.take().expect("stderr is piped"))
             .lines()
             .map_while(Result::ok);
-        let (mut address, mut status, mut said) = (None, None, Vec::new());
+        let (mut address, mut status, mut admin, mut said) = (None, None, None, Vec::new());
         for line in lines.by_ref() {
             let read = |marker: &str| {
                 line.split_once(marker)
@@ -70,13 +73,14 @@ impl Gateway {
             };
             address = address.or_else(|| read("] listening on "));
             status = status.or_else(|| read("] status on "));
+            admin = admin.or_else(|| read("] admin on "));
             let is_ready = line.ends_with("] ready");
             said.push(line);
             if is_ready {
                 break;
             }
         }
-        let (Some(address), Some(status)) = (address, status) else {
+        let (Some(address), Some(status), Some(admin)) = (address, status, admin) else {
             let _ = child.wait();
             return Err(DemoError::Gateway(said.join("\n")));
         };
@@ -95,6 +99,7 @@ impl Gateway {
             child,
             address,
             status,
+            admin,
             log,
         })
     }

@@ -1,4 +1,5 @@
-//! Steady load: kept connections, each sending at its share of the rate, for people who ask in turn.
+//! Steady load: connections, each sending at its share of the rate, for people who ask in turn. They are kept; for a
+//! switch every other one is closed after each answer, and a few more have a long request under way all the time.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -7,11 +8,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use super::origin::LONG_PATH;
 use super::scenario::Person;
 use crate::clock;
 
 /// Connections that share the rate.
 const CONNECTIONS: u32 = 8;
+/// Further connections that have a long request under way, where that is wanted.
+const LONG_CONNECTIONS: u32 = 4;
 /// Latencies kept for the percentiles: the last ones of all connections.
 const WINDOW: usize = 4096;
 /// How long an answer may take before the request counts as failed.
@@ -24,6 +28,8 @@ pub struct Measured {
     pub requests: u64,
     /// Requests that got no answer, or one that was not 200.
     pub failed: u64,
+    /// Requests that were the first on their connection.
+    pub on_new: u64,
     /// What the first of those died of.
     pub first_failure: Option<String>,
     /// What each person was given.
@@ -49,6 +55,7 @@ pub struct Given {
 /// An answer.
 struct Answered {
     latency: Duration,
+    is_long: bool,
     release: String,
     cookie: Option<String>,
 }
@@ -62,11 +69,19 @@ impl Measured {
         sorted.get(at.saturating_sub(1)).copied().unwrap_or_default()
     }
 
-    fn add(&mut self, person: usize, result: Result<Answered, String>) {
+    fn add(&mut self, person: usize, is_new: bool, result: Result<Answered, String>) {
         self.requests += 1;
+        self.on_new += u64::from(is_new);
         match result {
-            Ok(Answered { latency, release, .. }) => {
+            Ok(Answered {
+                latency,
+                is_long,
+                release,
+                ..
+            }) => {
                 match self.latencies.len() < WINDOW {
+                    // Those take what their origin makes of them.
+                    _ if is_long => {}
                     true => self.latencies.push(latency),
                     false => self.latencies[self.requests as usize % WINDOW] = latency,
                 }
@@ -105,8 +120,8 @@ pub struct Load {
 }
 
 impl Load {
-    /// Starts `rate` requests per second, of these people in turn.
-    pub fn start(address: SocketAddr, rate: u32, people: &[Person]) -> Self {
+    /// Starts `rate` requests per second, of these people in turn; `is_mixed` is for a switch.
+    pub fn start(address: SocketAddr, rate: u32, people: &[Person], is_mixed: bool) -> Self {
         let measured = Arc::new(Mutex::new(Measured {
             people: vec![Given::default(); people.len()],
             ..Measured::default()
@@ -119,12 +134,27 @@ impl Load {
         }
         let is_stopped = Arc::new(AtomicBool::new(false));
         let interval = Duration::from_secs(1) * CONNECTIONS / rate;
-        let senders = (0..CONNECTIONS)
-            .zip(crowds)
-            .map(|(number, crowd)| {
+        let steady = (0..CONNECTIONS).zip(crowds).map(|(number, crowd)| Sender {
+            address,
+            path: "/",
+            interval,
+            offset: interval * number / CONNECTIONS,
+            is_kept: !is_mixed || number % 2 == 0,
+            crowd,
+        });
+        let long = (0..LONG_CONNECTIONS).filter(|_| is_mixed).map(|number| Sender {
+            address,
+            path: LONG_PATH,
+            interval: Duration::ZERO,
+            offset: Duration::from_millis(500) * number,
+            is_kept: number % 2 == 0,
+            crowd: Vec::new(),
+        });
+        let senders = steady
+            .chain(long)
+            .map(|sender| {
                 let (measured, is_stopped) = (measured.clone(), is_stopped.clone());
-                let offset = interval * number / CONNECTIONS;
-                std::thread::spawn(move || send(address, interval, offset, crowd, &measured, &is_stopped))
+                std::thread::spawn(move || sender.send(&measured, &is_stopped))
             })
             .collect();
         Self {
@@ -155,42 +185,54 @@ impl Load {
     }
 }
 
-fn send(
+/// One of the connections.
+struct Sender {
     address: SocketAddr,
+    path: &'static str,
+    /// Time between two requests, at least.
     interval: Duration,
     offset: Duration,
-    mut crowd: Vec<(usize, String)>,
-    measured: &Mutex<Measured>,
-    is_stopped: &AtomicBool,
-) {
-    let mut connection = None;
-    let mut due = clock::monotonic() + offset;
-    let mut turn = 0;
-    while !is_stopped.load(Ordering::Relaxed) {
-        std::thread::sleep(due.saturating_duration_since(clock::monotonic()));
-        turn = (turn + 1) % crowd.len().max(1);
-        let (person, headers) = crowd
-            .get(turn)
-            .map_or((0, ""), |(person, headers)| (*person, headers));
-        let result = request(&mut connection, address, headers);
-        match &result {
-            // Sent back with each of this person's requests from now on, as a browser does.
-            Ok(Answered {
-                cookie: Some(cookie), ..
-            }) => {
-                if let Some((_, headers)) = crowd.get_mut(turn) {
-                    *headers = format!("Cookie: {cookie}\r\n");
-                }
+    is_kept: bool,
+    /// Who asks over it, with his header lines.
+    crowd: Vec<(usize, String)>,
+}
+
+impl Sender {
+    fn send(mut self, measured: &Mutex<Measured>, is_stopped: &AtomicBool) {
+        let mut connection = None;
+        let mut due = clock::monotonic() + self.offset;
+        let mut turn = 0;
+        while !is_stopped.load(Ordering::Relaxed) {
+            std::thread::sleep(due.saturating_duration_since(clock::monotonic()));
+            turn = (turn + 1) % self.crowd.len().max(1);
+            let (person, headers) = self
+                .crowd
+                .get(turn)
+                .map_or((0, ""), |(person, headers)| (*person, headers));
+            if !self.is_kept {
+                connection = None;
             }
-            Ok(_) => {}
-            Err(_) => connection = None,
+            let is_new = connection.is_none();
+            let result = request(&mut connection, self.address, self.path, headers);
+            match &result {
+                // Sent back with each of this person's requests from now on, as a browser does.
+                Ok(Answered {
+                    cookie: Some(cookie), ..
+                }) => {
+                    if let Some((_, headers)) = self.crowd.get_mut(turn) {
+                        *headers = format!("Cookie: {cookie}\r\n");
+                    }
+                }
+                Ok(_) => {}
+                Err(_) => connection = None,
+            }
+            measured
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .add(person, is_new, result);
+            // A late request does not make the next ones hurry: the load stays what the gateway can take.
+            due = (due + self.interval).max(clock::monotonic());
         }
-        measured
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .add(person, result);
-        // A late request does not make the next ones hurry: the load stays what the gateway can take.
-        due = (due + interval).max(clock::monotonic());
     }
 }
 
@@ -198,6 +240,7 @@ fn send(
 fn request(
     connection: &mut Option<BufReader<TcpStream>>,
     address: SocketAddr,
+    path: &'static str,
     headers: &str,
 ) -> Result<Answered, String> {
     let started = clock::monotonic();
@@ -213,7 +256,7 @@ fn request(
     };
     reader
         .get_mut()
-        .write_all(format!("GET / HTTP/1.1\r\nHost: shop.example\r\n{headers}\r\n").as_bytes())
+        .write_all(format!("GET {path} HTTP/1.1\r\nHost: shop.example\r\n{headers}\r\n").as_bytes())
         .map_err(words)?;
     let mut line = String::new();
     reader.read_line(&mut line).map_err(words)?;
@@ -244,6 +287,7 @@ fn request(
     match status.starts_with("HTTP/1.1 200 ") {
         true => Ok(Answered {
             latency: clock::monotonic() - started,
+            is_long: path == LONG_PATH,
             release,
             cookie,
         }),

@@ -7,6 +7,7 @@ mod gateway;
 mod load;
 mod origin;
 mod scenario;
+mod switcher;
 mod table;
 
 use std::io::{IsTerminal, Write};
@@ -16,12 +17,14 @@ use std::time::Duration;
 
 use clap::Args;
 
+use super::client::ClientError;
 use crate::clock;
 use crate::config::reload::with_causes;
 use gateway::Gateway;
 use load::Load;
 use origin::Origin;
 use scenario::Scenario;
+use switcher::Switcher;
 use table::Table;
 
 /// What `serin demo` takes.
@@ -47,11 +50,6 @@ const START: &str = "SERIN_DEMO_START";
 const LEAD: Duration = Duration::from_secs(3);
 /// How often the table is drawn.
 const REFRESH: Duration = Duration::from_millis(500);
-/// Ports the example names; others are taken where these are not free.
-const PORTS: [(&str, &str, u16); 2] = [
-    ("v1", "SERIN_DEMO_V1_PORT", 9001),
-    ("v2", "SERIN_DEMO_V2_PORT", 9002),
-];
 
 /// The demo could not be run.
 #[derive(Debug, thiserror::Error)]
@@ -62,6 +60,9 @@ pub enum DemoError {
     /// The gateway ended before it was ready; its own words follow.
     #[error("the gateway did not start:\n{0}")]
     Gateway(String),
+    /// The Admin API does not do what it is asked.
+    #[error("cannot switch")]
+    Switch(#[from] ClientError),
 }
 
 /// Runs the demo; fails if a request failed.
@@ -80,7 +81,8 @@ pub fn run(arguments: Arguments) -> ExitCode {
 fn play(arguments: &Arguments) -> Result<u64, DemoError> {
     let scenario = arguments.scenario;
     let file = existing_or_example(arguments)?;
-    let origins = PORTS
+    let origins = scenario
+        .origins()
         .into_iter()
         .map(|(name, variable, port)| Origin::start(name, variable, port))
         .collect::<Result<Vec<_>, _>>()?;
@@ -96,8 +98,8 @@ fn play(arguments: &Arguments) -> Result<u64, DemoError> {
     ));
     let mut gateway = Gateway::start(&file, &environment)?;
     say(&format!(
-        "Gateway on http://{}, status on http://{}",
-        gateway.address, gateway.status
+        "Gateway on http://{}, Admin API on http://{}, status on http://{}",
+        gateway.address, gateway.admin, gateway.status
     ))?;
     for origin in &origins {
         say(&format!("Origin {} on http://{}", origin.name, origin.address))?;
@@ -108,10 +110,13 @@ fn play(arguments: &Arguments) -> Result<u64, DemoError> {
         scenario
             .invitation()
             .replace("{file}", &file.display().to_string())
+            .replace("{admin}", &gateway.admin.to_string())
     ))?;
 
     let people = scenario.people();
-    let load = Load::start(gateway.address, arguments.rate, &people);
+    let is_blue_green = scenario == Scenario::BlueGreen;
+    let load = Load::start(gateway.address, arguments.rate, &people, is_blue_green);
+    let mut switcher = is_blue_green.then(|| Switcher::new(gateway.admin)).transpose()?;
     let started = clock::monotonic();
     let is_terminal = std::io::stdout().is_terminal();
     let mut table = Table::new(scenario, people, file, environment, is_terminal);
@@ -120,7 +125,11 @@ fn play(arguments: &Arguments) -> Result<u64, DemoError> {
         let elapsed = clock::monotonic() - started;
         let is_over = elapsed >= arguments.duration;
         let news = gateway.take_log();
-        table.draw(elapsed, gateway.ask(), &origins, &load.measured(), &news, is_over)?;
+        if let Some(switcher) = switcher.as_mut().filter(|_| gateway.is_running()) {
+            switcher.step(&[origins[0].name, origins[1].name], is_over)?;
+        }
+        let told = (gateway.ask(), switcher.as_ref());
+        table.draw(elapsed, told, &origins, &load.measured(), &news, is_over)?;
         if is_over || !gateway.is_running() {
             break;
         }

@@ -4,8 +4,14 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use super::DemoError;
+
+/// Path of requests that take [`LONG`].
+pub const LONG_PATH: &str = "/report";
+/// How long such a request takes: long enough to be seen under way after a switch.
+const LONG: Duration = Duration::from_secs(2);
 
 /// One release of the service.
 pub struct Origin {
@@ -60,14 +66,19 @@ fn serve(stream: TcpStream, name: &str, counter: &AtomicU64) {
     };
     let mut line = String::new();
     let mut reader = BufReader::new(stream);
+    let mut is_long = false;
     loop {
         line.clear();
         match reader.read_line(&mut line) {
             Ok(bytes) if bytes > 0 => {}
             _ => return,
         }
+        is_long |= line.starts_with("GET ") && line.contains(LONG_PATH);
         if line == "\r\n" {
             counter.fetch_add(1, Ordering::Relaxed);
+            if std::mem::take(&mut is_long) {
+                std::thread::sleep(LONG);
+            }
             if writer.write_all(answer.as_bytes()).is_err() {
                 return;
             }

@@ -17,6 +17,8 @@ pub enum Scenario {
     Ramp,
     /// A canary that anonymous visitors keep, by cookie
     Sticky,
+    /// Two releases that take turns at serving everybody
+    BlueGreen,
 }
 
 /// Somebody who asks.
@@ -51,6 +53,7 @@ impl Scenario {
             Self::Groups => "conf/groups.yaml",
             Self::Ramp => "conf/ramp.yaml",
             Self::Sticky => "conf/cookie.yaml",
+            Self::BlueGreen => "conf/blue_green.yaml",
         })
     }
 
@@ -62,10 +65,26 @@ impl Scenario {
             Self::Groups => include_str!("../../../conf/groups.yaml"),
             Self::Ramp => include_str!("../../../conf/ramp.yaml"),
             Self::Sticky => include_str!("../../../conf/cookie.yaml"),
+            Self::BlueGreen => include_str!("../../../conf/blue_green.yaml"),
         }
     }
 
-    /// Returns what to try while it runs; `{file}` stands for the configuration.
+    /// Returns the origins: a name, the variable by which the example finds the port, and the port that it names;
+    /// others are taken where these are not free.
+    pub fn origins(self) -> [(&'static str, &'static str, u16); 2] {
+        match self {
+            Self::BlueGreen => [
+                ("blue", "SERIN_DEMO_BLUE_PORT", 9001),
+                ("green", "SERIN_DEMO_GREEN_PORT", 9002),
+            ],
+            _ => [
+                ("v1", "SERIN_DEMO_V1_PORT", 9001),
+                ("v2", "SERIN_DEMO_V2_PORT", 9002),
+            ],
+        }
+    }
+
+    /// Returns what to try while it runs; `{file}` stands for the configuration, `{admin}` for the Admin API.
     pub fn invitation(self) -> &'static str {
         match self {
             Self::Weighted => "Now edit a weight in {file} and save.",
@@ -73,6 +92,9 @@ impl Scenario {
             Self::Groups => "Now add 'employees' to 'groups' in {file} and save.",
             Self::Ramp => "Watch the share grow, or edit 'duration' in {file} and save.",
             Self::Sticky => "Now edit 'percentage' in {file} and save: up, then down.",
+            Self::BlueGreen => {
+                "It switches every 5 s; or do it yourself: serin switch shop green --admin http://{admin}"
+            }
         }
     }
 
@@ -87,7 +109,7 @@ impl Scenario {
                 .collect()
         };
         match self {
-            Self::Weighted | Self::Canary => Vec::new(),
+            Self::Weighted | Self::Canary | Self::BlueGreen => Vec::new(),
             // The Consumers of conf/groups.yaml.
             Self::Groups => ["alice, testers", "bob, employees", "carol, no group"]
                 .into_iter()
@@ -107,7 +129,7 @@ impl Scenario {
     /// Returns how the table shows them.
     pub fn shown(self) -> People {
         match self {
-            Self::Weighted | Self::Canary => People::Unknown,
+            Self::Weighted | Self::Canary | Self::BlueGreen => People::Unknown,
             Self::Groups => People::Each,
             Self::Ramp | Self::Sticky => People::Counted,
         }

@@ -11,6 +11,7 @@ use super::gateway::Told;
 use super::load::{Given, Measured};
 use super::origin::Origin;
 use super::scenario::{People, Person, Scenario};
+use super::switcher::Switcher;
 use crate::config::{self, Overrides};
 
 /// A table that is drawn over itself on a terminal and line after line elsewhere.
@@ -67,7 +68,7 @@ impl Table {
     pub fn draw(
         &mut self,
         elapsed: Duration,
-        told: Told,
+        (told, switcher): (Told, Option<&Switcher>),
         origins: &[Origin],
         measured: &Measured,
         news: &[String],
@@ -95,10 +96,12 @@ impl Table {
             .zip(&self.base)
             .map(|(now, base)| now - base)
             .collect();
-        let text = if self.is_terminal || is_last || !news.is_empty() {
-            self.table(origins, &since, measured, elapsed)
-        } else {
-            self.line(origins, &since, measured, elapsed)
+        let is_table = self.is_terminal || is_last || !news.is_empty();
+        let text = match (switcher, is_table) {
+            (Some(switcher), true) => self.colours(switcher, origins, &since, measured, elapsed),
+            (Some(switcher), false) => self.colours_line(switcher, origins, &since, measured, elapsed),
+            (None, true) => self.table(origins, &since, measured, elapsed),
+            (None, false) => self.line(origins, &since, measured, elapsed),
         };
         // Up to the first line of the last drawing, and clear from there.
         let above = match self.is_terminal && self.lines_drawn > 0 {
@@ -150,18 +153,90 @@ impl Table {
             .unwrap_or(0)
     }
 
-    fn table(&self, origins: &[Origin], since: &[u64], measured: &Measured, elapsed: Duration) -> String {
-        let mut text = String::new();
-        let _ = writeln!(
-            text,
-            "{:>4} s   generation {}   {} requests   {} failed   p50 {}   p99 {}",
+    fn heading(&self, measured: &Measured, elapsed: Duration) -> String {
+        format!(
+            "{:>4} s   generation {}   {} requests   {} failed   p50 {}   p99 {}\n",
             elapsed.as_secs(),
             self.generation,
             measured.requests,
             measured.failed,
             ms(measured.percentile(0.50)),
             ms(measured.percentile(0.99)),
+        )
+    }
+
+    /// Which colour serves, and what is still under way on the other.
+    fn colours(
+        &self,
+        switcher: &Switcher,
+        origins: &[Origin],
+        since: &[u64],
+        measured: &Measured,
+        elapsed: Duration,
+    ) -> String {
+        let mut text = self.heading(measured, elapsed);
+        let _ = writeln!(
+            text,
+            "  colour  target                serves   in flight   requests   since the switch"
         );
+        let total: u64 = since.iter().sum();
+        for (number, (origin, count)) in origins.iter().zip(since).enumerate() {
+            let _ = writeln!(
+                text,
+                "  {:<6}  {:<20}  {:>6}  {:>10}  {:>9}  {:>17}  {}",
+                origin.name,
+                origin.address,
+                if origin.name == switcher.live { "yes" } else { "" },
+                switcher.in_flight.get(number).unwrap_or(&0),
+                origin.received(),
+                count,
+                bar(*count, total),
+            );
+        }
+        let took = switcher
+            .took
+            .map_or_else(String::new, |took| format!(", the last one in {}", ms(took)));
+        let _ = writeln!(
+            text,
+            "  switched {}{took}   {} requests on new connections, {} on kept ones",
+            config::count(switcher.count as usize, "time"),
+            measured.on_new,
+            measured.requests - measured.on_new,
+        );
+        for line in &self.troubles {
+            let _ = writeln!(text, "  {line}");
+        }
+        text
+    }
+
+    fn colours_line(
+        &self,
+        switcher: &Switcher,
+        origins: &[Origin],
+        since: &[u64],
+        measured: &Measured,
+        elapsed: Duration,
+    ) -> String {
+        let mut text = format!(
+            "{:>5.1} s  generation {}  {} serves",
+            elapsed.as_secs_f64(),
+            self.generation,
+            switcher.live
+        );
+        for (number, (origin, count)) in origins.iter().zip(since).enumerate() {
+            let in_flight = switcher.in_flight.get(number).unwrap_or(&0);
+            let _ = write!(text, "  {} {count}, {in_flight} in flight", origin.name);
+        }
+        let _ = writeln!(
+            text,
+            "  {} requests  {} failed",
+            measured.requests, measured.failed
+        );
+        text
+    }
+
+    fn table(&self, origins: &[Origin], since: &[u64], measured: &Measured, elapsed: Duration) -> String {
+        let mut text = self.heading(measured, elapsed);
         let is_weighted = self.scenario == Scenario::Weighted;
         let _ = writeln!(
             text,
