@@ -82,6 +82,7 @@ fn a_plain_kong_file_runs_as_it_is() {
         .file("kong.yml", &config)
         .variable("SERIN_SERVER_LISTENERS", "[{address: 127.0.0.1:0}]")
         .variable("SERIN_SERVER_STATUS_ADDRESS", "127.0.0.1:0")
+        .variable("SERIN_SERVER_ADMIN_ADDRESS", "127.0.0.1:0")
         .start();
     assert_eq!(gateway.get("/").text(), "a");
     assert_eq!(gateway.get_status("/status/ready").status, 200);
