@@ -77,7 +77,7 @@ pub struct Admin {
     pub token_file: Option<PathBuf>,
     /// What those who may only read show.
     pub read_token: Option<Token>,
-    /// Names in `Host` beside addresses, `localhost` and that of the machine.
+    /// Names in `Host` beside addresses and `localhost`.
     pub hosts: Vec<String>,
     /// Web pages that may call it, by their `Origin`.
     pub origins: Vec<String>,

@@ -131,7 +131,7 @@ fn a_folder_of_files_is_one_configuration() {
     let command = Command::new(&["run", "conf"]);
     std::fs::create_dir(command.folder().join("conf")).unwrap();
     let version = "_format_version: \"3.0\"\n";
-    let ports = "server:\n  listeners: [{address: 127.0.0.1:0}]\n  status: false\n";
+    let ports = "server:\n  listeners: [{address: 127.0.0.1:0}]\n  status: false\n  admin: false\n";
     let gateway = command
         .file("conf/server.yaml", &format!("{version}{ports}"))
         .file("conf/shop.yaml", &format!("{version}{}", shop(&[(&origin, 1)])))

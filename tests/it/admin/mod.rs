@@ -1,5 +1,12 @@
 //! The Admin API over the wire.
 
+mod collections;
+mod config;
+mod deck;
+mod health;
+mod paging;
+mod security;
+
 use serde_json::json;
 
 use crate::harness::{Gateway, Origin, Request, shop};
