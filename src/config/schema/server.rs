@@ -165,6 +165,12 @@ fn check_admin(scope: &mut Scope<'_, '_>) {
         let hint = "keep one of them".to_owned();
         scope.error("token_file", "'token' is set already", Some(hint));
     }
+    if scope.is_given("read_token") && !has_token {
+        let hint =
+            "set server.admin.token or server.admin.token_file too, for those who may change something";
+        let message = "without 'token' everybody may change everything";
+        scope.error("read_token", message, Some(hint.to_owned()));
+    }
     let address = scope
         .text("address")
         .and_then(|text| text.parse::<SocketAddr>().ok());

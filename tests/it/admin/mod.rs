@@ -104,3 +104,29 @@ fn who_is_not_let_in_learns_why() {
         "this Origin is not allowed; list it in server.admin.origins"
     );
 }
+
+/// Writes that wait together are built together; one that cannot be built is refused alone.
+#[test]
+fn a_write_that_cannot_be_built_takes_no_other_with_it() {
+    const ROUNDS: usize = 10;
+    let gateway = Gateway::start("services: [{name: s, host: h}]");
+    std::thread::scope(|scope| {
+        for writer in 0..6 {
+            let gateway = &gateway;
+            scope.spawn(move || {
+                let mut admin = gateway.admin();
+                for round in 0..ROUNDS {
+                    let (path, status) = match writer {
+                        0 => ("~/(a{1000}){1000}".to_owned(), 400),
+                        _ => (format!("/{writer}/{round}"), 201),
+                    };
+                    admin
+                        .send("POST", "/services/s/routes", json!({"paths": [path]}))
+                        .expect(status);
+                }
+            });
+        }
+    });
+    let routes = gateway.admin().get("/routes?size=1000").expect(200);
+    assert_eq!(routes["data"].as_array().unwrap().len(), 5 * ROUNDS);
+}

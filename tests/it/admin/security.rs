@@ -65,6 +65,13 @@ fn an_address_that_others_reach_needs_a_token() {
         error.contains("other machines reach this address, and there is no token"),
         "{error}"
     );
+    let (code, _, error) =
+        Command::run("server: {admin: {address: '127.0.0.1:0', read_token: the token of a reader}}").finish();
+    assert_eq!(code, Some(1));
+    assert!(
+        error.contains("without 'token' everybody may change everything"),
+        "{error}"
+    );
     let missing = "server: {admin: {address: '127.0.0.1:0', token_file: missing}}";
     let (code, _, error) = Command::run(missing).finish();
     assert_eq!(code, Some(1));
