@@ -94,6 +94,32 @@ pub(super) fn has_collection(kind: Kind) -> bool {
     !ONLY_NESTED.contains(&kind.name())
 }
 
+/// Returns a path as logs and the audit trail may show it: a key in it is masked.
+pub(super) fn told(path: &str) -> String {
+    let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
+    let entities = parts.strip_prefix(&["default"]).unwrap_or(&parts);
+    let named = match resolve(entities) {
+        Some(Address::Item(kind, name) | Address::Child(_, kind, name) | Address::Link(kind, name, ..)) => {
+            Some((kind, name))
+        }
+        _ => None,
+    };
+    let is_key = |(kind, name): (Kind, &str)| {
+        let schema = kind.schema();
+        let key = schema.fields.iter().find(|field| field.name == schema.key);
+        key.is_some_and(|key| key.is_secret) && uuid::Uuid::parse_str(name).is_err()
+    };
+    match named.filter(|named| is_key(*named)) {
+        Some((_, name)) => {
+            // By its place and not its text: the parent may be called the same.
+            let at = parts.iter().rposition(|part| std::ptr::eq(*part, name));
+            let masked = (0..parts.len()).map(|index| if at == Some(index) { "***" } else { parts[index] });
+            masked.fold(String::new(), |path, part| path + "/" + part)
+        }
+        None => path.to_owned(),
+    }
+}
+
 fn children<'a>(kind: Kind, name: &'a str, nested: &str) -> Option<(Parent<'a>, Kind)> {
     let of_consumer = NESTED.iter().find(|(path, _)| *path == nested);
     let child = match of_consumer {
@@ -122,9 +148,12 @@ fn link<'a>(kind: Kind, name: &'a str, nested: &str) -> Option<Address<'a>> {
     Some(Address::Link(kind, name, field.name, to))
 }
 
-const COLLECTION: &[&str] = &["GET", "POST"];
-const ITEM: &[&str] = &["DELETE", "GET", "PATCH", "PUT"];
-const LINK: &[&str] = &["GET", "PATCH", "PUT"];
+/// What can be done with a list.
+pub(super) const COLLECTION: &[&str] = &["GET", "POST"];
+/// What can be done with one entity.
+pub(super) const ITEM: &[&str] = &["DELETE", "GET", "PATCH", "PUT"];
+/// What can be done with what an entity refers to.
+pub(super) const LINK: &[&str] = &["GET", "PATCH", "PUT"];
 
 /// Returns every path of entities with what can be done there, for `/endpoints` and `/openapi.json`.
 pub(super) fn operations() -> Vec<Operation> {
@@ -190,6 +219,29 @@ mod tests {
     fn check(path: &str, expected: Option<Address<'_>>) {
         let parts: Vec<&str> = path.split('/').collect();
         assert_eq!(resolve(&parts), expected, "{path}");
+    }
+
+    #[test]
+    fn a_key_in_a_path_is_not_told() {
+        let id = "5d1f1a3e-0000-4000-8000-000000000009";
+        for (path, expected) in [
+            (
+                "/consumers/alice/key-auth/hunter2",
+                "/consumers/alice/key-auth/***",
+            ),
+            ("/default/key-auths/hunter2/", "/default/key-auths/***"),
+            ("/key-auths/key-auths", "/key-auths/***"),
+            ("/key-auths/hunter2/consumer", "/key-auths/***/consumer"),
+            (
+                "/consumers/hunter2/key-auth/hunter2",
+                "/consumers/hunter2/key-auth/***",
+            ),
+            ("/services/shop", "/services/shop"),
+        ] {
+            assert_eq!(told(path), expected);
+        }
+        let by_id = format!("/key-auths/{id}");
+        assert_eq!(told(&by_id), by_id);
     }
 
     #[test]

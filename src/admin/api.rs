@@ -21,7 +21,7 @@ use super::endpoint::{Endpoint, operations};
 use super::guard::{Guard, Role};
 use super::wire::refusal::Refusal;
 use super::{
-    audit, configuration, entities, explain, groups, information, listing, status, upstreams, write,
+    address, audit, configuration, entities, explain, groups, information, listing, status, upstreams, write,
 };
 use crate::clock;
 use crate::config::reload::with_causes;
@@ -293,7 +293,7 @@ impl Call {
     fn author(&self) -> Author {
         Author {
             who: self.peer.ip().to_string(),
-            what: format!("{} {}", self.method, self.path),
+            what: format!("{} {}", self.method, address::told(&self.path)),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What a path is for, and which methods it knows.
 
-use super::address::{self, Address, EMPTY};
+use super::address::{self, Address, COLLECTION, EMPTY, ITEM, LINK};
 use super::wire::openapi::Operation;
 
 /// What a path is for.
@@ -37,12 +37,8 @@ pub(super) enum Endpoint<'a> {
 }
 
 const READ: &[&str] = &["GET"];
-const READ_AND_POST: &[&str] = &["GET", "POST"];
-const COLLECTION: &[&str] = &["GET", "POST"];
 const SET: &[&str] = &["POST", "PUT"];
 const MEMBER: &[&str] = &["DELETE"];
-const ITEM: &[&str] = &["DELETE", "GET", "PATCH", "PUT"];
-const LINK: &[&str] = &["GET", "PATCH", "PUT"];
 
 impl<'a> Endpoint<'a> {
     /// Finds what the parts of a path are for.
@@ -97,12 +93,11 @@ impl<'a> Endpoint<'a> {
     /// Returns the methods that it knows, in the order of the alphabet, without HEAD and OPTIONS.
     pub(super) fn methods(&self) -> &'static [&'static str] {
         match self {
-            Self::Configuration | Self::Explain => READ_AND_POST,
             Self::Validate(_) | Self::ValidatePlugin => &["POST"],
             Self::SetHealth(..) => SET,
             Self::Member(..) | Self::GroupOf(..) => MEMBER,
             Self::Group(_) => ITEM,
-            Self::Members(_) | Self::GroupsOf(_) => COLLECTION,
+            Self::Configuration | Self::Explain | Self::Members(_) | Self::GroupsOf(_) => COLLECTION,
             Self::Entities(address) => match address {
                 Address::Collection(_) | Address::Children(..) => COLLECTION,
                 Address::Item(..) | Address::Child(..) => ITEM,

@@ -277,7 +277,7 @@ pub(super) fn refuse_store(why: &str) -> Refusal {
     refusal.status = StatusCode::SERVICE_UNAVAILABLE;
     refusal.body.insert(
         "hints".to_owned(),
-        json!({"@entity": "nothing has changed; what is in force goes on"}),
+        json!({"@entity": "what was in force goes on; read the entity before you try again"}),
     );
     refusal
 }

@@ -41,6 +41,14 @@ fn a_token_opens_and_a_readers_shows_no_secret() {
         json!({"key": "hunter2"}),
     );
     assert_eq!((made.0, &made.1["key"]), (201, &json!("hunter2")));
+    let renamed = ask(
+        &gateway,
+        "PATCH",
+        "/key-auths/hunter2",
+        admin,
+        json!({"tags": ["a"]}),
+    );
+    assert_eq!(renamed.0, 200);
     let seen = ask(&gateway, "GET", "/key-auths", reader, Value::Null);
     assert_eq!((seen.0, &seen.1["data"][0]["key"]), (200, &json!("***")));
     assert_eq!(ask(&gateway, "GET", "/config", reader, Value::Null).0, 403);
