@@ -10,7 +10,6 @@ use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use http::Uri;
-use pingora_http::RequestHeader;
 use serde_json::{Map, Value, json};
 
 use super::client::{Access, Client, ClientError, conclude};
@@ -18,8 +17,8 @@ use super::{Format, print, table};
 use crate::clock;
 use crate::config::{self, Known, Overrides};
 use crate::health::Observed;
-use crate::proxy::explain::{Explanation, Question, count_canary, explain};
-use crate::snapshot::{Builder, ConsumerIndex, Snapshot};
+use crate::proxy::explain::{Asked, Explanation, Question, count_canary, explain};
+use crate::snapshot::{Builder, Snapshot};
 
 /// What `serin explain` takes.
 #[derive(Debug, clap::Args)]
@@ -166,50 +165,16 @@ fn load(arguments: &Arguments) -> Result<Snapshot, String> {
 }
 
 fn question(arguments: &Arguments, snapshot: &Snapshot) -> Result<Question, String> {
-    let target = arguments.url.path_and_query().map_or("/", |path| path.as_str());
-    let mut request = RequestHeader::build(arguments.method.clone(), target.as_bytes(), None)
-        .map_err(|error| format!("--url: {error}"))?;
-    let host = arguments
-        .url
-        .authority()
-        .map_or("localhost", |authority| authority.as_str());
-    let names_host = arguments
-        .header
-        .iter()
-        .any(|(name, _)| *name == http::header::HOST);
-    let mut failed = None;
-    if !names_host {
-        failed = request.insert_header(http::header::HOST, host).err();
-    }
-    for (name, value) in &arguments.header {
-        failed = failed.or(request.append_header(name.clone(), value.clone()).err());
-    }
-    if let Some(error) = failed {
-        return Err(format!("--header: {error}"));
-    }
-    Ok(Question {
-        request,
+    let asked = Asked {
+        url: arguments.url.clone(),
+        method: arguments.method.clone(),
+        headers: arguments.header.clone(),
+        consumer: arguments.consumer.clone(),
+        key: arguments.key.clone(),
         address: arguments.ip,
-        is_https: arguments.url.scheme_str() == Some("https"),
-        consumer: consumer(arguments, snapshot)?,
-    })
-}
-
-fn consumer(arguments: &Arguments, snapshot: &Snapshot) -> Result<Option<ConsumerIndex>, String> {
-    if let Some(name) = &arguments.consumer {
-        let found = snapshot.consumers.find(name);
-        return found
-            .map(Some)
-            .ok_or_else(|| format!("--consumer: no consumer has the username or id '{name}'"));
-    }
-    if let Some(key) = &arguments.key {
-        let now = arguments.at.unwrap_or_else(clock::unix);
-        let found = snapshot.consumers.find_key(key.as_bytes(), now);
-        return found
-            .map(|found| Some(found.consumer))
-            .ok_or_else(|| "--key: no consumer has this key, or it has expired".to_owned());
-    }
-    Ok(None)
+        at: arguments.at.unwrap_or_else(clock::unix),
+    };
+    asked.question(snapshot).map_err(|error| format!("--{error}"))
 }
 
 fn text_of(arguments: &Arguments, explanation: &Explanation) -> String {

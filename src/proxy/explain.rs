@@ -7,6 +7,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::header::HOST;
+use http::{HeaderName, HeaderValue, Method, Uri};
 use pingora_http::RequestHeader;
 use serde::{Deserialize, Serialize};
 
@@ -19,6 +21,77 @@ use crate::metrics::metrics;
 use crate::model::{self, Identifier, Schedule};
 use crate::rollout::schedule::reached_at;
 use crate::snapshot::{Audience, ConsumerIndex, PluginIndex, Snapshot, Split};
+
+/// A request as people describe it.
+#[derive(Debug)]
+pub struct Asked {
+    /// Path, or a whole URL.
+    pub url: Uri,
+    /// Method.
+    pub method: Method,
+    /// Header fields; Host is that of the URL unless it is among them.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// Consumer who asks, by username or id, in place of any credential.
+    pub consumer: Option<String>,
+    /// Key of the Consumer who asks, where no Consumer is named.
+    pub key: Option<String>,
+    /// Address that it comes from.
+    pub address: Option<IpAddr>,
+    /// When, since 1970: a key may have expired.
+    pub at: Duration,
+}
+
+/// Nothing can be said of a request as it is described.
+#[derive(Debug, thiserror::Error)]
+#[error("{field}: {why}")]
+pub struct AskError {
+    field: &'static str,
+    why: String,
+}
+
+impl Asked {
+    /// Makes the request, and finds out who sends it.
+    ///
+    /// # Errors
+    /// When it cannot be a request, or nobody is the Consumer that is named or has the key.
+    pub fn question(self, snapshot: &Snapshot) -> Result<Question, AskError> {
+        let failed = |field, why: String| AskError { field, why };
+        let target = self.url.path_and_query().map_or("/", |path| path.as_str());
+        let mut request = RequestHeader::build(self.method, target.as_bytes(), None)
+            .map_err(|error| failed("url", error.to_string()))?;
+        let mut headers = self.headers;
+        if !headers.iter().any(|(name, _)| *name == HOST) {
+            let host = self
+                .url
+                .authority()
+                .map_or("localhost", |authority| authority.as_str());
+            let host = HeaderValue::try_from(host).map_err(|error| failed("url", error.to_string()))?;
+            headers.push((HOST, host));
+        }
+        for (name, value) in headers {
+            let added = request.append_header(name, value);
+            added.map_err(|error| failed("header", error.to_string()))?;
+        }
+        let consumer = match (&self.consumer, &self.key) {
+            (Some(name), _) => {
+                let why = || failed("consumer", format!("no consumer has the username or id '{name}'"));
+                Some(snapshot.consumers.find(name).ok_or_else(why)?)
+            }
+            (None, Some(key)) => {
+                let found = snapshot.consumers.find_key(key.as_bytes(), self.at);
+                let why = || failed("key", "no consumer has this key, or it has expired".to_owned());
+                Some(found.ok_or_else(why)?.consumer)
+            }
+            (None, None) => None,
+        };
+        Ok(Question {
+            request,
+            address: self.address,
+            is_https: self.url.scheme_str() == Some("https"),
+            consumer,
+        })
+    }
+}
 
 /// A request, and who sends it.
 #[derive(Debug)]
