@@ -1,6 +1,5 @@
 //! What stands behind the door: makes plans into generations, one after the other.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,19 +8,22 @@ use log::{error, info, warn};
 use pingora_core::server::ShutdownWatch;
 use tokio::sync::mpsc;
 
+use super::difference::differences;
 use super::door::{Author, Door, Request, Write};
-use super::merge::{Conflict, Merged, merge};
+use super::fit::check;
+use super::merge::{Conflict, merge};
+use super::record::{LastSaid, entry, kept, last_said, record, state_of};
 use super::refused::RefusedError;
 use crate::access_log::AccessLog;
 use crate::clock;
-use crate::config::reload::Source;
-use crate::config::{self, Known, Loaded, Problem, Report, secret};
-use crate::entity::{self, Change, Entity, Kind, State};
+use crate::config::reload::{Source, with_causes};
+use crate::config::{self, Known, Loaded, secret};
+use crate::entity::{self, Change, State};
 use crate::health::{Observed, dns};
 use crate::metrics::metrics;
 use crate::model::Settings;
 use crate::snapshot::{Builder, Published, Snapshot};
-use crate::store::{self, Base, Key, Store, Transaction};
+use crate::store::{self, Base, Store, Transaction};
 
 /// Writes that are made into one generation at most: enough for every client that waits, and few enough
 /// that one that cannot be built costs little when they are tried again one by one.
@@ -147,7 +149,12 @@ impl Keeper {
         loop {
             let first = tokio::select! {
                 Some(request) = self.queue.recv() => request,
-                _ = shutdown.changed() => return,
+                _ = shutdown.changed() => {
+                    // Who waits is told, and who comes later finds the door shut.
+                    self.queue.close();
+                    while self.queue.try_recv().is_ok() {}
+                    return;
+                }
             };
             let mut writes = Vec::new();
             let mut next = Some(first);
@@ -269,7 +276,6 @@ impl Keeper {
 
     fn publish(&mut self, state: State, snapshot: Snapshot) {
         self.revision = snapshot.generation;
-        self.report_restart_required(&snapshot.source.settings);
         self.published.publish(snapshot);
         self.known.memo.retain(&state);
         self.known.state = state;
@@ -364,7 +370,7 @@ impl Keeper {
                 self.end("applied", None);
             }
             Err(refused) => {
-                let text = crate::config::reload::with_causes(&refused);
+                let text = with_causes(&refused);
                 error!(
                     "configuration refused, generation {} stays:\n{text}",
                     self.revision
@@ -419,7 +425,7 @@ impl Keeper {
         let is_new = hash != self.outcome.hash
             || !forget.is_empty()
             || !merged.changes.is_empty()
-            || !super::merge::differences(&self.file, &file).is_empty();
+            || !differences(&self.file, &file).is_empty();
         let commit = is_new.then_some(Commit {
             changes: merged.changes,
             entries,
@@ -442,6 +448,7 @@ impl Keeper {
             (self.file, self.conflicts, self.outcome) = before;
             return Err(refused);
         }
+        self.report_restart_required();
         for conflict in &self.conflicts {
             warn!("conflict: {conflict}");
         }
@@ -449,8 +456,8 @@ impl Keeper {
     }
 
     /// Tells of what a reload cannot change: sockets, threads and the store are set up once.
-    fn report_restart_required(&self, settings: &Settings) {
-        let started = &self.started_with;
+    fn report_restart_required(&self) {
+        let (settings, started) = (&self.settings, &self.started_with);
         let changed: Vec<&str> = [
             ("threads", settings.threads != started.threads),
             ("listeners", settings.listeners != started.listeners),
@@ -462,154 +469,12 @@ impl Keeper {
         .into_iter()
         .filter_map(|(name, is_changed)| is_changed.then_some(name))
         .collect();
-        let is_new = metrics().restart_required.get() == 0;
         metrics().restart_required.set(i64::from(!changed.is_empty()));
-        if !changed.is_empty() && is_new {
+        if !changed.is_empty() {
             warn!(
                 "server.{} changed and needs a restart; the rest is in force",
                 changed.join(", server.")
             );
         }
-    }
-}
-
-/// Insists that what comes out of a merge still is what the table allows, and that no two are the same.
-fn check(merged: &Merged, draft: &State, file: &State) -> Result<(), RefusedError> {
-    let mut problems = Vec::new();
-    for entity in &merged.mixed {
-        if let Err(found) = config::check::check_entity(entity.kind, &entity.fields()) {
-            let about = format!("{} {}", entity.kind.name(), entity.label());
-            problems.extend(found.into_iter().filter(Problem::is_error).map(|problem| Problem {
-                place: crate::config::Place { file: about.clone(), position: None },
-                ..problem.with_hint("the file and the Admin API have both changed it, and both changes do not go together: change the file, or this entity through the Admin API")
-            }));
-        }
-    }
-    let changed: HashSet<_> = merged.changes.iter().map(Change::subject).collect();
-    for kind in Kind::all().filter(|kind| changed.iter().any(|(changed, _)| changed == kind)) {
-        for entity in draft.entities(kind) {
-            let Some((unique, other)) = draft.duplicate_of(entity) else {
-                continue;
-            };
-            // Of the two it is the one that the file has just changed whose author reads this.
-            let (about, other) = match draft.get(kind, other) {
-                Some(holder) if changed.contains(&(kind, other)) => (holder, entity.id),
-                _ => (entity, other),
-            };
-            let fields = unique.fields.join(", ");
-            let message = format!("through the Admin API, the entity {other} was given the same {fields}");
-            let hint = match file.get(kind, other) {
-                Some(_) => {
-                    "change one of them: this one in the file, or that one through the Admin API".to_owned()
-                }
-                None => format!(
-                    "give this one that id in the file ('id: {other}'), or change or delete that one through the Admin API"
-                ),
-            };
-            let about = format!("{} {}", kind.name(), about.label());
-            problems.push(Problem::about(about, message).with_hint(hint));
-        }
-    }
-    match problems.is_empty() {
-        true => Ok(()),
-        false => Err(RefusedError::Problems(Report { problems })),
-    }
-}
-
-/// What a source said last.
-struct LastSaid {
-    file: State,
-    /// Of its files; 0 when it has said nothing yet.
-    hash: u64,
-    /// Other sources, which are to be forgotten.
-    forget: Vec<String>,
-}
-
-/// Returns what the source said last. A source under another name has taken the place of the former one:
-/// there is one owner.
-fn last_said(bases: Vec<Base>, source: &str) -> LastSaid {
-    let own = bases.iter().find(|base| base.source == source);
-    let (has_own, hash) = (own.is_some(), own.map_or(0, |base| base.hash));
-    let forget: Vec<String> = bases
-        .iter()
-        .map(|base| base.source.clone())
-        .filter(|name| name != source)
-        .collect();
-    if !has_own && !forget.is_empty() {
-        warn!(
-            "the store was last written from {}; {source} takes its place",
-            forget.join(", ")
-        );
-    }
-    let counts = |base: &Base| !has_own || base.source == source;
-    let entities = bases.into_iter().filter(counts).flat_map(|base| base.entities);
-    LastSaid {
-        file: state_of(entities),
-        hash,
-        forget,
-    }
-}
-
-/// Reads entities that the store has kept. A kind that is not known any more is left out, and stays kept.
-fn state_of(records: impl IntoIterator<Item = (Key, serde_json::Map<String, serde_json::Value>)>) -> State {
-    let mut unknown = HashSet::new();
-    let entities = records.into_iter().filter_map(|(key, values)| {
-        let Some(kind) = Kind::named(&key.kind) else {
-            unknown.insert(key.kind);
-            return None;
-        };
-        Some(Arc::new(Entity::new(kind, key.id, values)))
-    });
-    let state = State::of(entities);
-    for kind in unknown {
-        warn!("the store holds {kind}, which this version does not know: they are left alone");
-    }
-    state
-}
-
-fn record(entity: &Entity) -> (Key, serde_json::Map<String, serde_json::Value>) {
-    (key(entity.kind, entity.id), entity.fields())
-}
-
-fn key(kind: Kind, id: uuid::Uuid) -> Key {
-    Key {
-        kind: kind.name().to_owned(),
-        id,
-    }
-}
-
-fn kept(change: &Change) -> store::Change {
-    match change {
-        Change::Put(entity) => {
-            let (key, values) = record(entity);
-            store::Change::Put(key, values)
-        }
-        Change::Delete(kind, id) => store::Change::Delete(key(*kind, *id)),
-    }
-}
-
-/// Makes the line of the audit trail for steps that are about to be taken. It holds no secret.
-fn entry(author: &Author, state: &State, changes: &[Change]) -> store::Entry {
-    let changes = changes.iter().map(|change| {
-        let (kind, id) = change.subject();
-        let shown = |entity: &Entity| {
-            serde_json::Value::Object(entity::show_masked(entity.kind.schema(), &entity.fields()))
-        };
-        store::EntryChange {
-            kind: kind.name().to_owned(),
-            id,
-            before: state.get(kind, id).map(|entity| shown(entity)),
-            after: match change {
-                Change::Put(entity) => Some(shown(entity)),
-                Change::Delete(..) => None,
-            },
-        }
-    });
-    store::Entry {
-        revision: 0,
-        at: clock::unix(),
-        who: author.who.clone(),
-        what: author.what.clone(),
-        changes: changes.collect(),
     }
 }

@@ -8,12 +8,15 @@
 //! Left to others: what a file says (`config`), what clients of the Admin API want (`admin`), where
 //! entities outlive the process (`store`).
 
+mod difference;
 mod door;
+mod fit;
 mod keeper;
 mod merge;
+mod record;
 mod refused;
 
+pub(crate) use self::difference::differences;
 pub(crate) use self::door::{Author, Door, WriteError};
 pub use self::keeper::{Keeper, View};
-pub(crate) use self::merge::differences;
 pub use self::refused::{RefusedError, Unbuildable};

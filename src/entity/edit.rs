@@ -111,14 +111,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-
-    fn id(number: u128) -> Uuid {
-        Uuid::from_u128(number)
-    }
-
-    fn kind(name: &str) -> Kind {
-        Kind::named(name).unwrap()
-    }
+    use crate::entity::testbed::{id, kind};
 
     /// An entity that refers to others: each a field and a number.
     fn entity(kind_name: &str, number: u128, references: &[(&str, u128)]) -> Arc<Entity> {

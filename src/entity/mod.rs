@@ -11,6 +11,8 @@
 mod edit;
 mod show;
 mod state;
+#[cfg(test)]
+pub(crate) mod testbed;
 
 use std::fmt;
 use std::sync::Arc;

@@ -195,21 +195,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-
-    fn id(number: u128) -> Uuid {
-        Uuid::from_u128(number)
-    }
-
-    fn kind(name: &str) -> Kind {
-        Kind::named(name).unwrap()
-    }
-
-    fn entity(kind_name: &str, number: u128, values: Value) -> Arc<Entity> {
-        let Value::Object(values) = values else {
-            panic!("no object: {values}");
-        };
-        Arc::new(Entity::new(kind(kind_name), id(number), values))
-    }
+    use crate::entity::testbed::{entity, id, kind};
 
     fn named(kind_name: &str, number: u128, name: &str) -> Arc<Entity> {
         entity(kind_name, number, json!({"name": name}))
