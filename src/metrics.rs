@@ -74,6 +74,10 @@ pub struct Metrics {
     pub connections: IntGauge,
     /// Client connections accepted.
     pub connections_accepted: IntCounter,
+    /// Client connections closed at once because there are too many, by `reason`: `total`, `per_ip`.
+    pub connections_refused: IntCounterVec,
+    /// Headers of clients that never became a request, by `reason`.
+    pub requests_refused: IntCounterVec,
     /// Access log lines dropped because the reader did not keep up.
     pub access_log_dropped: IntCounter,
     /// Number of the configuration in force.
@@ -235,6 +239,18 @@ impl Metrics {
                 r,
                 "serin_connections_accepted_total",
                 "Client connections accepted.",
+            ),
+            connections_refused: counters(
+                r,
+                "serin_connections_refused_total",
+                "Client connections closed at once because there are too many.",
+                &["reason"],
+            ),
+            requests_refused: counters(
+                r,
+                "serin_http_requests_refused_total",
+                "Headers of clients that never became a request.",
+                &["reason"],
             ),
             access_log_dropped: counter(
                 r,

@@ -4,6 +4,7 @@
 //! ready. Whatever goes wrong before the workers run is an error of `serin run`, and nothing has
 //! been served by then.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -16,11 +17,10 @@ use crate::admin::{AdminService, StatusService, TokenError};
 use crate::config::reload::{Reload, Source};
 use crate::config::{Known, load};
 use crate::control::{Keeper, RefusedError};
-use crate::edge::{BindError, Listener, Worker};
+use crate::edge::{BindError, Listener, Shared, Worker};
 use crate::health::{HealthService, Observed, dns};
 use crate::lifecycle::{Lifecycle, SignalWatch};
-use crate::model::{self, Settings};
-use crate::proxy::Gateway;
+use crate::model::{self, ListenAddress, Settings};
 use crate::rollout;
 use crate::snapshot::Published;
 use crate::store::{Embedded, Memory, Store, StoreError};
@@ -79,21 +79,19 @@ pub fn run(source: Source) -> Result<(), StartError> {
     drop(runtime);
 
     let workers = worker_count(&settings);
-    let listeners = settings
-        .listeners
-        .iter()
-        .map(|address| Listener::bind(*address))
-        .collect::<Result<Vec<_>, _>>()?;
-    let status = settings.status.map(Listener::bind).transpose()?;
+    let bind = |listener: &model::Listener| Ok((Listener::bind(&listener.address)?, listener.protocol));
+    let listeners = settings.listeners.iter().map(bind);
+    let listeners = listeners.collect::<Result<Vec<_>, BindError>>()?;
+    let bind = |address: SocketAddr| Listener::bind(&ListenAddress::Inet(address));
+    let status = settings.status.map(bind).transpose()?;
     let admin = match &settings.admin {
-        Some(admin) => Some((Listener::bind(admin.address)?, admin.clone())),
+        Some(admin) => Some((bind(admin.address)?, admin.clone())),
         None => None,
     };
-    for listener in &listeners {
+    for (listener, _) in &listeners {
         info!("listening on {}", listener.address());
     }
 
-    let conf = Arc::new(pingora_conf());
     let lifecycle = Arc::new(Lifecycle::new(workers + OTHER_PARTS));
     let reload = Reload::new(source, door.clone(), loaded_from);
     let mut server = Server::new_with_opt_and_conf(None, pingora_conf());
@@ -125,11 +123,14 @@ pub fn run(source: Source) -> Result<(), StartError> {
         );
         server.add_service(background_service("status", status));
     }
+    let shared = Shared {
+        conf: Arc::new(pingora_conf()),
+        published: published.clone(),
+        admission: Arc::default(),
+        lifecycle: lifecycle.clone(),
+    };
     for number in 0..workers {
-        let gateway = Gateway::new(published.clone(), lifecycle.clone());
-        let requests = settings.timeouts.requests_per_connection;
-        let worker = Worker::new(number, &conf, gateway, requests, &listeners, lifecycle.clone())?;
-        server.add_service(worker);
+        server.add_service(Worker::new(number, &shared, &settings.timeouts, &listeners)?);
     }
     // The workers hold duplicates; when the last of those is closed, so is the socket.
     drop(listeners);

@@ -24,8 +24,10 @@ pub struct Arguments {
     pub until_parent_ends: bool,
 }
 
-/// Log level without `RUST_LOG`: the proxy's own news, and of Pingora only what needs a person.
-const DEFAULT_LOG: &str = "info,pingora=error,pingora_core=error,pingora_proxy=error,hickory=error";
+/// Log level without `RUST_LOG`: the proxy's own news, and of Pingora only what needs a person. What goes
+/// wrong on one connection does not: a client could fill the disk with it.
+const DEFAULT_LOG: &str = "info,pingora=error,pingora_core=error,pingora_core::apps=off,\
+    pingora_core::protocols=off,pingora_proxy=off,hickory=error";
 
 /// Runs until the process is told to stop.
 pub fn run(arguments: Arguments) -> ExitCode {

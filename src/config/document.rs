@@ -248,7 +248,7 @@ pub(crate) struct Canary {
 #[derive(Debug, Deserialize)]
 pub(crate) struct Server {
     pub(crate) threads: Option<usize>,
-    pub(crate) listeners: Vec<Address>,
+    pub(crate) listeners: Vec<Listener>,
     pub(crate) status: Value,
     pub(crate) admin: Value,
     pub(crate) store: Store,
@@ -262,6 +262,13 @@ pub(crate) struct Server {
     pub(crate) retries: Retries,
     pub(crate) variant_header: bool,
     pub(crate) shutdown: Shutdown,
+}
+
+/// One of `server.listeners`.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Listener {
+    pub(crate) address: String,
+    pub(crate) h2c: bool,
 }
 
 /// An address to listen on.
@@ -302,11 +309,16 @@ pub(crate) struct Limits {
     pub(crate) headers: usize,
     pub(crate) uri_bytes: Value,
     pub(crate) body_bytes: Value,
+    pub(crate) body_rate: Value,
+    pub(crate) connections: usize,
+    pub(crate) connections_per_ip: Value,
 }
 
 /// `server.timeouts`.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Timeouts {
+    pub(crate) header: Value,
+    pub(crate) tls_handshake: Value,
     pub(crate) body_idle: Value,
     pub(crate) keepalive: Value,
     pub(crate) requests_per_connection: u32,

@@ -36,9 +36,9 @@ impl Connections {
         list
     }
 
-    /// Lists a connection that this task serves.
-    pub fn open(self: &Arc<Self>, task: Waker) -> Listed {
-        let connection = Arc::new(Connection::new(task));
+    /// Lists a connection that this task serves, and the name that its TLS handshake asked for.
+    pub fn open(self: &Arc<Self>, task: Waker, server_name: Option<Box<str>>) -> Listed {
+        let connection = Arc::new(Connection::new(task, server_name));
         let mut open = lock(&self.0);
         let number = open.next;
         open.next += 1;
@@ -95,7 +95,8 @@ mod tests {
     #[test]
     fn a_connection_is_listed_while_it_is_open() {
         let list = Arc::new(Connections::default());
-        let (one, other) = (list.open(Waker::noop().clone()), list.open(Waker::noop().clone()));
+        let open = || list.open(Waker::noop().clone(), None);
+        let (one, other) = (open(), open());
         one.connection().begin(Place::new(7));
         other.connection().begin(Place::new(8));
         assert_eq!(list.end_exchanges(|place| place == Place::new(7)), 1);

@@ -1,5 +1,10 @@
-//! A client's connection as others see it: which exchange is under way on it, and how that is ended
-//! from outside.
+//! A client's connection below HTTP: what its bytes must keep to, which exchange is under way on it, and
+//! how that is ended from outside.
+//!
+//! Pingora reads a request's header, and shakes hands for HTTP/2, before any hook of the proxy runs, with
+//! a limit for each read but none for the whole, and answers what it cannot read without anybody being
+//! told. So a deadline for the header, a strict reading of chunks, the answer to a malformed request and
+//! its count are here, in the [`Guarded`] stream between the socket and Pingora.
 //!
 //! An exchange that lasts is idle most of the time: a WebSocket, a stream of events, an answer that does
 //! not come. No hook of the proxy runs then, so nothing would look at a flag. What ends such an exchange
@@ -10,17 +15,33 @@
 //! A request pays two stores into memory that only its own thread writes to, and each read of the stream
 //! pays a load. A worker's list of connections has a lock, taken when one opens and when it closes.
 
+mod chunks;
+mod closing;
+mod head;
 mod list;
+mod refusal;
 mod stream;
 
+pub use head::{HeadLimits, Protocol};
 pub use list::{Connections, Listed, end_exchanges};
+pub use refusal::{Reason, Refusal};
 pub use stream::Guarded;
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::Waker;
 
+use http::header::TRANSFER_ENCODING;
+use parking_lot::Mutex;
 use pingora_proxy::Session;
+
+use chunks::{BadChunk, Body};
+
+/// Streams of one connection that a client may give up, beyond those that it lets end: enough for a page that
+/// is left while its pictures load.
+const GIVEN_UP_LIMIT: u32 = 200;
+/// The exchange that a whole connection is, when all on it is to end.
+const EVERYTHING: u64 = u64::MAX;
 
 /// What an exchange runs on: an address of an Upstream, by a number of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -38,11 +59,31 @@ pub struct Connection {
     exchanges: AtomicU32,
     /// The task that serves the connection.
     task: Waker,
+    /// The name that the client asked for in its TLS handshake.
+    server_name: Option<Box<str>>,
+    /// The proxy has the header of the request under way.
+    has_header: AtomicBool,
+    /// The client may still be sending the body of the request under way.
+    is_body_due: AtomicBool,
+    /// The body of the request under way comes in chunks, which [`Connection::body`] follows.
+    is_chunked: AtomicBool,
+    body: Mutex<Body>,
+    refusal: OnceLock<Refusal>,
+    /// Streams that the client gave up and that no other has made good for.
+    given_up: AtomicU32,
 }
 
 /// A request's part in its connection: says where the request is served, while this lives.
 #[derive(Debug, Default)]
-pub struct Exchange(Option<Arc<Connection>>);
+pub enum Exchange {
+    /// On no connection of a client's.
+    #[default]
+    None,
+    /// Alone on its connection for now, as with HTTP/1.
+    Alone(Arc<Connection>),
+    /// One of many at a time, as with HTTP/2: such a request ends by itself only.
+    Among(Arc<Connection>),
+}
 
 impl Place {
     /// Makes a place of a number that no other has and that is not 0.
@@ -52,13 +93,69 @@ impl Place {
 }
 
 impl Connection {
-    fn new(task: Waker) -> Self {
+    fn new(task: Waker, server_name: Option<Box<str>>) -> Self {
         Self {
             exchange: AtomicU64::new(0),
             ending: AtomicU64::new(0),
             exchanges: AtomicU32::new(0),
             task,
+            server_name,
+            has_header: AtomicBool::new(false),
+            is_body_due: AtomicBool::new(false),
+            is_chunked: AtomicBool::new(false),
+            body: Mutex::default(),
+            refusal: OnceLock::new(),
+            given_up: AtomicU32::new(0),
         }
+    }
+
+    /// Returns the connection that this session is on. Costs a look at the stream, or with HTTP/2, where a
+    /// session has none, at what the stream left with its connection.
+    pub fn of(session: &Session) -> Option<&Arc<Self>> {
+        match session.as_downstream().stream() {
+            Some(stream) => {
+                let guarded = (**stream).as_any().downcast_ref::<Guarded>()?;
+                Some(guarded.connection())
+            }
+            None => stream::connection_of(session.digest()?),
+        }
+    }
+
+    /// Returns the name that the client asked for in its TLS handshake.
+    pub fn server_name(&self) -> Option<&str> {
+        self.server_name.as_deref()
+    }
+
+    /// Returns why a request on it was refused before it was one; at most one is, since it closes.
+    pub fn refusal(&self) -> Option<&Refusal> {
+        self.refusal.get()
+    }
+
+    /// Counts a stream of HTTP/2 that is over, and closes the connection once the client has given up too
+    /// many: each costs more here than there, and none counts against the limit of open streams
+    /// (CVE-2023-44487). A stream that ends well makes good for one that did not.
+    fn end_stream(&self, is_given_up: bool) {
+        let given_up = match is_given_up {
+            true => self.given_up.fetch_add(1, Ordering::Relaxed) + 1,
+            false => {
+                let less = |count: u32| count.checked_sub(1);
+                let _ = self
+                    .given_up
+                    .fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+                return;
+            }
+        };
+        if given_up > GIVEN_UP_LIMIT {
+            self.exchange.store(EVERYTHING, Ordering::Relaxed);
+            self.end(EVERYTHING);
+        }
+    }
+
+    /// Gets ready for the next request.
+    fn await_header(&self) {
+        self.has_header.store(false, Ordering::Relaxed);
+        self.is_body_due.store(false, Ordering::Relaxed);
+        self.is_chunked.store(false, Ordering::Relaxed);
     }
 
     /// Says that an exchange begins at this place, and ended where it was before.
@@ -91,31 +188,75 @@ impl Connection {
 }
 
 impl Exchange {
-    /// Takes the part of the request that this session is for. With HTTP/2, where a connection has many,
-    /// there is none: such a request ends by itself only.
-    pub fn of(session: &Session) -> Self {
-        let stream = session.as_downstream().stream();
-        let guarded = stream.and_then(|stream| (**stream).as_any().downcast_ref::<Guarded>());
-        Self(guarded.map(|stream| stream.connection().clone()))
+    /// Takes the part of the request that this session is for, whose header has just been read.
+    ///
+    /// # Errors
+    ///
+    /// When the beginning of its body, which came with the header, is not in chunks as it should be.
+    pub fn begin(session: &mut Session) -> Result<Self, BadChunk> {
+        let has_body = !session.is_body_empty();
+        let Some(connection) = Connection::of(session).cloned() else {
+            return Ok(Self::None);
+        };
+        if session.as_downstream().stream().is_none() {
+            return Ok(Self::Among(connection));
+        }
+        connection.has_header.store(true, Ordering::Relaxed);
+        if has_body {
+            connection.is_body_due.store(true, Ordering::Relaxed);
+            let is_chunked = session.req_header().headers.contains_key(TRANSFER_ENCODING);
+            connection.is_chunked.store(is_chunked, Ordering::Relaxed);
+            connection.body.lock().begin(is_chunked)?;
+        }
+        Ok(Self::Alone(connection))
+    }
+
+    fn alone(&self) -> Option<&Connection> {
+        match self {
+            Self::Alone(connection) => Some(connection),
+            Self::None | Self::Among(_) => None,
+        }
+    }
+
+    /// Says that the client has sent the whole body.
+    pub fn end_body(&self) {
+        if let Some(connection) = self.alone() {
+            connection.is_body_due.store(false, Ordering::Relaxed);
+        }
+    }
+
+    /// Says whether the client broke the rules of chunks.
+    pub fn is_body_malformed(&self) -> bool {
+        let Some(connection) = self.alone() else {
+            return false;
+        };
+        connection.is_chunked.load(Ordering::Relaxed) && connection.body.lock().is_malformed()
+    }
+
+    /// Says how the request ended: of many at a time, those that the client gave up are limited.
+    pub fn end(&self, is_given_up: bool) {
+        if let Self::Among(connection) = self {
+            connection.end_stream(is_given_up);
+        }
     }
 
     /// Says that the request is served at this place from now on.
     pub fn move_to(&self, place: Place) {
-        if let Some(connection) = &self.0 {
+        if let Some(connection) = self.alone() {
             connection.begin(place);
         }
     }
 
     /// Says that the request is served nowhere.
     pub fn leave(&self) {
-        if let Some(connection) = &self.0 {
+        if let Some(connection) = self.alone() {
             connection.exchange.store(0, Ordering::Relaxed);
         }
     }
 
     /// Says whether the request is being ended from outside.
     pub fn is_ending(&self) -> bool {
-        self.0.as_ref().is_some_and(|connection| connection.is_ending())
+        self.alone().is_some_and(Connection::is_ending)
     }
 }
 
@@ -138,8 +279,8 @@ mod tests {
 
     #[test]
     fn an_exchange_is_where_it_was_moved_to_last() {
-        let connection = Arc::new(Connection::new(Waker::noop().clone()));
-        let exchange = Exchange(Some(connection.clone()));
+        let connection = Arc::new(Connection::new(Waker::noop().clone(), None));
+        let exchange = Exchange::Alone(connection.clone());
         assert_eq!(exchange_at(&connection, BLUE), None);
         exchange.move_to(BLUE);
         assert!(exchange_at(&connection, BLUE).is_some());
@@ -151,14 +292,30 @@ mod tests {
     }
 
     #[test]
+    fn a_client_may_give_up_so_many_streams_and_no_more() {
+        let connection = Arc::new(Connection::new(Waker::noop().clone(), None));
+        let stream = Exchange::Among(connection.clone());
+        for _ in 0..10 * GIVEN_UP_LIMIT {
+            stream.end(true);
+            stream.end(false);
+        }
+        for _ in 0..GIVEN_UP_LIMIT {
+            stream.end(true);
+            assert!(!connection.is_ending());
+        }
+        stream.end(true);
+        assert!(connection.is_ending());
+    }
+
+    #[test]
     fn an_exchange_that_ended_by_itself_takes_no_other_along() {
-        let connection = Arc::new(Connection::new(Waker::noop().clone()));
-        let first = Exchange(Some(connection.clone()));
+        let connection = Arc::new(Connection::new(Waker::noop().clone(), None));
+        let first = Exchange::Alone(connection.clone());
         first.move_to(BLUE);
         let seen = exchange_at(&connection, BLUE).unwrap();
         drop(first);
         // Also not one at the same place.
-        let second = Exchange(Some(connection.clone()));
+        let second = Exchange::Alone(connection.clone());
         second.move_to(BLUE);
         assert!(connection.end(seen));
         assert!(!second.is_ending());

@@ -1,38 +1,105 @@
-//! A client's stream that can be made to end.
+//! A client's stream that keeps to its limits and can be made to end.
 
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use pingora_core::protocols::raw_connect::ProxyDigest;
 use pingora_core::protocols::tls::{SslDigest, TlsRef};
 use pingora_core::protocols::{
-    ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, Stream,
-    TimingDigest, UniqueID, UniqueIDType,
+    ALPN, Digest, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl,
+    Stream, TimingDigest, UniqueID, UniqueIDType,
 };
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use pingora_core::server::ShutdownWatch;
+use pingora_http::ResponseHeader;
+use pingora_timeout::timeout;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 
-use super::Connection;
+use super::chunks::Body;
+use super::closing::Closing;
+use super::head::{Head, HeadLimits, Protocol};
+use super::{Connection, Reason, Refusal};
+use crate::metrics::metrics;
 
-/// A client's stream, which fails once the exchange on it is to end: reading at once, writing when it
-/// would have to wait, so that a last answer can still be given.
+/// How long an idle connection may still begin a request once the proxy is told to stop. A client that is
+/// busy sends one in that time and reads in its answer that the connection closes; closed at once, it
+/// might be writing one just then and lose it.
+const LAST_CALL: Duration = Duration::from_secs(1);
+/// A client's stream between the socket, or TLS, and Pingora.
+///
+/// While the header of a request is awaited it has a deadline and a size, and an answer of Pingora's to one
+/// that cannot be read is replaced by our own. A body in chunks is followed. Once the exchange on it is to
+/// end it fails: reading at once, writing when it would have to wait, so that a last answer can be given.
 #[derive(Debug)]
 pub struct Guarded {
     stream: Stream,
     connection: Arc<Connection>,
+    protocol: Protocol,
+    /// The first byte of a request, by which the wait for it ended.
+    first: Option<u8>,
+    /// The header that is awaited.
+    head: Option<Head>,
+    /// Something that came with the last header was kept, whether or not it was of use.
+    has_kept: bool,
+    /// The way to the end, once begun.
+    closing: Option<Closing>,
 }
 
 impl Guarded {
     /// Guards the stream of this connection.
-    pub fn new(stream: Stream, connection: Arc<Connection>) -> Self {
-        Self { stream, connection }
+    pub fn new(stream: Stream, connection: Arc<Connection>, protocol: Protocol) -> Self {
+        Self {
+            stream,
+            connection,
+            protocol,
+            first: None,
+            head: None,
+            has_kept: false,
+            closing: None,
+        }
     }
 
     pub(super) fn connection(&self) -> &Arc<Connection> {
         &self.connection
+    }
+
+    /// Begins the deadline for a header, or with HTTP/2 for the preface.
+    pub fn await_header(&mut self, limits: HeadLimits) {
+        self.connection.await_header();
+        if std::mem::take(&mut self.has_kept) {
+            *self.connection.body.lock() = Body::default();
+        }
+        self.head = Some(Head::new(self.protocol, limits));
+    }
+
+    /// Waits until a request begins; says whether one does. Nothing is held meanwhile but the stream
+    /// itself, so an idle connection costs little.
+    pub async fn has_request(&mut self, idle: Duration, shutdown: &mut ShutdownWatch) -> bool {
+        let mut first = [0];
+        let began = {
+            let mut read = std::pin::pin!(timeout(idle, self.stream.read(&mut first)));
+            tokio::select! {
+                // What has come is served, also when the proxy stops.
+                biased;
+                began = &mut read => began,
+                _ = shutdown.changed() => match timeout(LAST_CALL, read).await {
+                    Ok(began) => began,
+                    Err(_) => return false,
+                },
+            }
+        };
+        let is_request = matches!(began, Ok(Ok(1)));
+        self.first = is_request.then_some(first[0]);
+        is_request
+    }
+
+    /// Closes it.
+    pub async fn close(&mut self) {
+        Shutdown::shutdown(self).await;
     }
 
     fn unless_ending<T>(&self, outcome: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
@@ -41,6 +108,61 @@ impl Guarded {
             false => outcome,
         }
     }
+
+    /// Says whether a header is awaited; it is not any more once the proxy has it.
+    fn is_awaiting_header(&mut self) -> bool {
+        if self.head.is_some() && self.connection.has_header.load(Ordering::Relaxed) {
+            self.head = None;
+        }
+        self.head.is_some()
+    }
+
+    fn refuse(&self, reason: Reason) {
+        if self.connection.refusal.set(Refusal::new(reason)).is_ok() {
+            metrics()
+                .requests_refused
+                .with_label_values(&[reason.label()])
+                .inc();
+        }
+    }
+
+    fn poll_read_head(&mut self, ctx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let Some(head) = &mut self.head else {
+            return Poll::Ready(Ok(()));
+        };
+        if let Some(reason) = head.excess() {
+            self.refuse(reason);
+            return Poll::Ready(Err(refused()));
+        }
+        let before = buffer.filled().len();
+        if let Some(first) = self.first.take() {
+            buffer.put_slice(&[first]);
+        }
+        match Pin::new(&mut self.stream).poll_read(ctx, buffer) {
+            Poll::Pending if buffer.filled().len() == before => {
+                ready!(head.poll_deadline(ctx));
+                self.refuse(Reason::HeaderTimeout);
+                return Poll::Ready(Err(refused()));
+            }
+            Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+            Poll::Pending | Poll::Ready(Ok(())) => {}
+        }
+        let new = &buffer.filled()[before..];
+        let end = head.note(new);
+        if head.is_whole() {
+            self.head = None;
+        } else if self.protocol == Protocol::Http1 && (self.has_kept || end != Some(new.len())) {
+            // The end of the header may be in there, and behind it the beginning of a body.
+            self.connection.body.lock().keep(new);
+            self.has_kept = true;
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// Returns the connection that left itself with this digest.
+pub(super) fn connection_of(digest: &Digest) -> Option<&Arc<Connection>> {
+    digest.proxy_digest.as_ref()?.user_data.as_ref()?.downcast_ref()
 }
 
 fn ended() -> io::Error {
@@ -50,21 +172,43 @@ fn ended() -> io::Error {
     )
 }
 
+fn refused() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, "the client's header is refused")
+}
+
 impl AsyncRead for Guarded {
     fn poll_read(
         mut self: Pin<&mut Self>,
         ctx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if self.is_awaiting_header() {
+            return self.poll_read_head(ctx, buffer);
+        }
         if self.connection.is_ending() {
             return Poll::Ready(Err(ended()));
         }
-        Pin::new(&mut self.stream).poll_read(ctx, buffer)
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(ctx, buffer))?;
+        if self.connection.is_chunked.load(Ordering::Relaxed) {
+            let new = &buffer.filled()[before..];
+            let mut body = self.connection.body.lock();
+            body.follow(new)
+                .map_err(|bad| io::Error::new(io::ErrorKind::InvalidData, bad))?;
+        }
+        Poll::Ready(Ok(()))
     }
 }
 
 impl AsyncWrite for Guarded {
     fn poll_write(mut self: Pin<&mut Self>, ctx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        if self.protocol == Protocol::Http1
+            && self.is_awaiting_header()
+            && let Some(head) = &self.head
+        {
+            self.refuse(head.reason_of(bytes));
+            return Poll::Ready(Ok(bytes.len()));
+        }
         let outcome = Pin::new(&mut self.stream).poll_write(ctx, bytes);
         self.unless_ending(outcome)
     }
@@ -74,8 +218,15 @@ impl AsyncWrite for Guarded {
         self.unless_ending(outcome)
     }
 
+    /// Closes in good order: what is left to say, then our end, then what the client still sends.
     fn poll_shutdown(mut self: Pin<&mut Self>, ctx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let outcome = Pin::new(&mut self.stream).poll_shutdown(ctx);
+        let this = &mut *self;
+        let connection = &this.connection;
+        let protocol = this.protocol;
+        let closing = this
+            .closing
+            .get_or_insert_with(|| Closing::new(connection, protocol));
+        let outcome = closing.poll(&mut this.stream, ctx);
         self.unless_ending(outcome)
     }
 
@@ -124,7 +275,11 @@ impl Ssl for Guarded {
     }
 
     fn selected_alpn_proto(&self) -> Option<ALPN> {
-        self.stream.selected_alpn_proto()
+        // Pingora would find out by waiting for a preface, without a limit.
+        Some(match self.protocol {
+            Protocol::Http1 => ALPN::H1,
+            Protocol::Http2 => ALPN::H2,
+        })
     }
 }
 
@@ -143,8 +298,14 @@ impl GetTimingDigest for Guarded {
 }
 
 impl GetProxyDigest for Guarded {
+    /// With HTTP/2 the place where a request finds its connection; no proxy stands in front of a client.
     fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
-        self.stream.get_proxy_digest()
+        let response = match self.protocol {
+            Protocol::Http1 => return None,
+            Protocol::Http2 => ResponseHeader::build(200, Some(0)).ok()?,
+        };
+        let connection = Box::new(self.connection.clone());
+        Some(Arc::new(ProxyDigest::new(Box::new(response), Some(connection))))
     }
 
     fn set_proxy_digest(&mut self, digest: ProxyDigest) {

@@ -1,9 +1,10 @@
 //! What stands before a request: sockets and connections.
 
+mod admission;
 mod app;
 mod listeners;
 mod worker;
 
-pub use app::Edge;
+pub use admission::Admission;
 pub use listeners::{BindError, Listener};
-pub use worker::Worker;
+pub use worker::{Shared, Worker};

@@ -28,8 +28,8 @@ pub use service::{
     HeaderMatch, HostPattern, PathHandling, PathPattern, Protocol, Route, RouteProtocol, Service, ValueMatch,
 };
 pub use settings::{
-    AccessLog, AccessLogFormat, AddressFamily, Admin, Dns, Limits, RetryBudget, Secret, Settings, Shutdown,
-    Store, Timeouts, Token,
+    AccessLog, AccessLogFormat, AddressFamily, Admin, Dns, Limits, ListenAddress, ListenProtocol, Listener,
+    RetryBudget, Secret, Settings, Shutdown, Store, Timeouts, Token,
 };
 pub use units::{Share, Weight};
 pub use upstream::{Algorithm, HashInput, Hashing, SessionCookie, Target, TargetHost, Upstream, UpstreamKey};

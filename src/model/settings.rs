@@ -11,8 +11,8 @@ use ipnet::IpNet;
 pub struct Settings {
     /// Worker threads of the proxy; `None`: one for each core.
     pub threads: Option<usize>,
-    /// Addresses on which clients are served; default `0.0.0.0:8000`.
-    pub listeners: Vec<SocketAddr>,
+    /// Where clients are served; default `0.0.0.0:8000`.
+    pub listeners: Vec<Listener>,
     /// Metrics, readiness and liveness; `None` for no such listener; default `127.0.0.1:8007`.
     pub status: Option<SocketAddr>,
     /// Admin API; `None` for no such listener; default `127.0.0.1:8001`.
@@ -45,7 +45,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             threads: None,
-            listeners: vec![SocketAddr::from(([0, 0, 0, 0], 8000))],
+            listeners: vec![Listener::http(SocketAddr::from(([0, 0, 0, 0], 8000)))],
             status: Some(SocketAddr::from(([127, 0, 0, 1], 8007))),
             admin: Some(Admin::default()),
             store: Store::default(),
@@ -62,6 +62,68 @@ impl Default for Settings {
             timeouts: Timeouts::default(),
             retries: RetryBudget::default(),
             shutdown: Shutdown::default(),
+        }
+    }
+}
+
+/// A socket on which clients are served.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listener {
+    /// Where it is.
+    pub address: ListenAddress,
+    /// What clients speak on it.
+    pub protocol: ListenProtocol,
+}
+
+/// Where a socket listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ListenAddress {
+    /// An IP address and a port.
+    Inet(SocketAddr),
+    /// A path in the file system.
+    Unix(PathBuf),
+}
+
+/// What clients speak on a socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ListenProtocol {
+    /// HTTP/1.0 and HTTP/1.1 in plain text.
+    Http,
+    /// HTTP/2 in plain text, by prior knowledge (RFC 9113 §3.3).
+    H2c,
+}
+
+impl Listener {
+    /// Makes a plain listener for HTTP/1.1.
+    pub fn http(address: SocketAddr) -> Self {
+        Self {
+            address: ListenAddress::Inet(address),
+            protocol: ListenProtocol::Http,
+        }
+    }
+}
+
+impl ListenAddress {
+    /// What stands in front of a path.
+    pub const UNIX_PREFIX: &str = "unix:";
+}
+
+impl std::str::FromStr for ListenAddress {
+    type Err = std::net::AddrParseError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.strip_prefix(Self::UNIX_PREFIX) {
+            Some(path) => Ok(Self::Unix(path.into())),
+            None => text.parse().map(Self::Inet),
+        }
+    }
+}
+
+impl std::fmt::Display for ListenAddress {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Inet(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "{}{}", Self::UNIX_PREFIX, path.display()),
         }
     }
 }
@@ -190,6 +252,13 @@ pub struct Limits {
     pub uri_bytes: usize,
     /// Length of the body; over it 413. Default unlimited.
     pub body_bytes: Option<u64>,
+    /// Bytes a second that a request's body must bring until the Target answers; below it 408. Default 240;
+    /// 0 for no such limit.
+    pub body_rate: u64,
+    /// Connections of all clients; one more is closed at once. Default 65536.
+    pub connections: usize,
+    /// Connections of one address; one more is closed at once. Default unlimited.
+    pub connections_per_ip: Option<usize>,
 }
 
 impl Default for Limits {
@@ -199,6 +268,9 @@ impl Default for Limits {
             headers: 100,
             uri_bytes: 8 * 1024,
             body_bytes: None,
+            body_rate: 240,
+            connections: 65_536,
+            connections_per_ip: None,
         }
     }
 }
@@ -206,6 +278,10 @@ impl Default for Limits {
 /// How long clients may take, and what is left at a Target out of rotation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Timeouts {
+    /// Time for a request's header from its first byte to its end, and for the preface of HTTP/2. Default 10 s.
+    pub header: Duration,
+    /// Time for a TLS handshake. Default 10 s.
+    pub tls_handshake: Duration,
     /// Longest pause within a request's body. Default 60 s.
     pub body_idle: Duration,
     /// How long an idle connection is kept. Default 75 s.
@@ -220,6 +296,8 @@ pub struct Timeouts {
 impl Default for Timeouts {
     fn default() -> Self {
         Self {
+            header: Duration::from_secs(10),
+            tls_handshake: Duration::from_secs(10),
             body_idle: Duration::from_secs(60),
             keepalive: Duration::from_secs(75),
             requests_per_connection: 10_000,

@@ -197,6 +197,18 @@ pub fn via(headers: &HeaderMap, version: Version) -> Result<HeaderValue> {
     HeaderValue::from_bytes(&hops).or_err(HEADER, "Via cannot be written")
 }
 
+/// Gives a request of HTTP/2 that has its host in `:authority` alone, as it should, the Host field that it
+/// will have at an HTTP/1.1 origin (RFC 9113 §8.3.1), so that one place tells the host.
+pub fn set_host_by_authority(request: &mut RequestHeader) -> Result<()> {
+    if request.version != Version::HTTP_2 || request.headers.contains_key(HOST) {
+        return Ok(());
+    }
+    match request.uri.authority() {
+        Some(authority) => request.insert_header(HOST, header_value(authority.as_str())?),
+        None => Ok(()),
+    }
+}
+
 fn host_without_port(received: &RequestHeader) -> Option<HeaderValue> {
     let host = received.headers.get(HOST)?;
     let text = host.to_str().ok()?;

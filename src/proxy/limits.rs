@@ -1,14 +1,18 @@
 //! Sizes a request may have. What is over a limit is answered, not forwarded.
 
+use std::time::Duration;
+
 use http::StatusCode;
-use http::header::CONTENT_LENGTH;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use pingora_http::RequestHeader;
 
+use super::context::Context;
 use super::respond::{Answer, message_of};
+use crate::clock;
 use crate::model::Limits;
 
 /// The answer to a body over the limit; what is left of it is not read.
-pub const BODY_TOO_LARGE: Answer = Answer::closing(
+const BODY_TOO_LARGE: Answer = Answer::closing(
     StatusCode::PAYLOAD_TOO_LARGE,
     message_of(StatusCode::PAYLOAD_TOO_LARGE),
 );
@@ -38,6 +42,32 @@ pub fn check_limits(request: &RequestHeader, limits: &Limits) -> Option<Answer> 
     (announced > limit).then_some(BODY_TOO_LARGE)
 }
 
+/// When a body's rate is first judged: a client may take its time to begin.
+const RATE_GRACE: Duration = Duration::from_secs(10);
+
+/// Returns the status to end a request with whose body, as far as it has come, is over a limit.
+///
+/// The rate counts until the Target answers: from then on the two may be in a conversation. It is judged
+/// when bytes come, while one that sends none at all meets `body_idle`; and gRPC, whose messages come when
+/// there is something to say, is exempt.
+pub fn check_body(request: &RequestHeader, is_last: bool, ctx: &Context) -> Option<StatusCode> {
+    let limits = &ctx.snapshot.settings.limits;
+    if limits.body_bytes.is_some_and(|limit| ctx.body_bytes > limit) {
+        return Some(StatusCode::PAYLOAD_TOO_LARGE);
+    }
+    let is_judged = limits.body_rate > 0 && !is_last && ctx.header_received.is_none();
+    if !is_judged || is_fast_enough(limits.body_rate, ctx.body_bytes, clock::monotonic() - ctx.started) {
+        return None;
+    }
+    let content_type = request.headers.get(CONTENT_TYPE).map(|value| value.as_bytes());
+    let is_grpc = content_type.is_some_and(|value| value.starts_with(b"application/grpc"));
+    (!is_grpc).then_some(StatusCode::REQUEST_TIMEOUT)
+}
+
+fn is_fast_enough(rate: u64, bytes: u64, took: Duration) -> bool {
+    took < RATE_GRACE || bytes >= rate.saturating_mul(took.as_secs())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -48,6 +78,7 @@ mod tests {
             headers: 3,
             uri_bytes: 20,
             body_bytes: Some(10),
+            ..Limits::default()
         };
         let mut request = RequestHeader::build("POST", path.as_bytes(), None).unwrap();
         for (name, value) in headers {
@@ -55,6 +86,23 @@ mod tests {
         }
         let found = check_limits(&request, &limits).map(|answer| answer.status.as_u16());
         assert_eq!(found, answer, "{path} {headers:?}");
+    }
+
+    #[test]
+    fn a_rate_is_judged_from_the_tenth_second_on() {
+        let second = Duration::from_secs(1);
+        for (bytes, seconds, is_fast) in [
+            (0, 9, true),
+            (2399, 10, false),
+            (2400, 10, true),
+            (2639, 11, false),
+        ] {
+            assert_eq!(
+                is_fast_enough(240, bytes, second * seconds),
+                is_fast,
+                "{bytes} in {seconds} s"
+            );
+        }
     }
 
     #[test]

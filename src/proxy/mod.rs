@@ -52,6 +52,8 @@ use respond::{Answer, Connection};
 use route::Unrouted;
 
 pub use forward::PRODUCT;
+pub use record::record_refusal;
+pub use respond::message_of;
 
 const NO_ROUTE: Answer = Answer::keeping(StatusCode::NOT_FOUND, "no Route matched with those values");
 const NO_SERVICE: Answer = Answer::keeping(
@@ -99,7 +101,8 @@ impl ProxyHttp for Gateway {
     fn init_downstream_modules(&self, _: &mut HttpModules) {}
 
     async fn early_request_filter(&self, session: &mut Session, ctx: &mut Self::CTX) -> Result<()> {
-        ctx.exchange = Exchange::of(session);
+        let exchange = Exchange::begin(session);
+        forward::set_host_by_authority(session.req_header_mut())?;
         let settings = &ctx.snapshot.settings;
         // Pingora forgets the limit after the first request. Only where it meant to keep the
         // connection at all: an HTTP/1.0 client or a proxy that shuts down gets no keep-alive here.
@@ -111,8 +114,14 @@ impl ProxyHttp for Gateway {
         }
         session.set_read_timeout(Some(settings.timeouts.body_idle));
         session.set_write_timeout(Some(settings.timeouts.body_idle));
+        // What is left of a body after an answer that needed none of it.
+        session.set_total_drain_timeout(Some(settings.timeouts.body_idle));
         ctx.client = client::identify_client(session, &settings.trusted_ips);
         ctx.wants_debug = ctx.client.is_trusted && session.get_header_bytes(forward::X_SERIN_DEBUG) == b"1";
+        ctx.exchange = exchange.map_err(|bad| {
+            let status = ErrorType::HTTPStatus(StatusCode::BAD_REQUEST.as_u16());
+            Error::because(status, "while reading the body", bad).into_down()
+        })?;
         Ok(())
     }
 
@@ -164,24 +173,28 @@ impl ProxyHttp for Gateway {
 
     async fn request_body_filter(
         &self,
-        _: &mut Session,
+        session: &mut Session,
         body: &mut Option<Bytes>,
-        _: bool,
+        is_last: bool,
         ctx: &mut Self::CTX,
     ) -> Result<()> {
-        ctx.body_bytes += body.as_ref().map_or(0, |bytes| bytes.len() as u64);
-        match ctx.snapshot.settings.limits.body_bytes {
-            Some(limit) if ctx.body_bytes > limit => {
-                let status = limits::BODY_TOO_LARGE.status.as_u16();
-                Err(Error::explain(ErrorType::HTTPStatus(status), "body over the limit").into_down())
+        if is_last {
+            ctx.exchange.end_body();
+        }
+        let Some(bytes) = body else { return Ok(()) };
+        ctx.body_bytes += bytes.len() as u64;
+        match limits::check_body(session.req_header(), is_last, ctx) {
+            Some(status) => {
+                let status = ErrorType::HTTPStatus(status.as_u16());
+                Err(Error::explain(status, "body over a limit").into_down())
             }
-            _ => Ok(()),
+            None => Ok(()),
         }
     }
 
     async fn upstream_response_filter(
         &self,
-        _: &mut Session,
+        session: &mut Session,
         response: &mut ResponseHeader,
         ctx: &mut Self::CTX,
     ) -> Result<()> {
@@ -196,6 +209,8 @@ impl ProxyHttp for Gateway {
             && let Some(chosen) = &mut ctx.chosen
         {
             chosen.upgrade();
+            // The two may be silent as long as the Service's `read_timeout` lets them, which Kong has for it.
+            session.set_read_timeout(None);
         }
         select::note_answer(response.status.as_u16(), now, ctx);
         if let (Some(destination), Some(asked)) = (ctx.destination(), ctx.try_started) {
@@ -262,6 +277,8 @@ impl ProxyHttp for Gateway {
     }
 
     async fn logging(&self, session: &mut Session, error: Option<&Error>, ctx: &mut Self::CTX) {
+        ctx.exchange
+            .end(error.is_some_and(|error| *error.esource() == ErrorSource::Downstream));
         record::record(session, error, ctx);
     }
 
@@ -338,6 +355,7 @@ fn answer_to(error: &Error, ctx: &Context) -> Option<Answer> {
         // The client is there, only its time at this Target is over.
         _ if ctx.exchange.is_ending() => StatusCode::GATEWAY_TIMEOUT,
         (_, ErrorType::HTTPStatus(status)) => StatusCode::from_u16(*status).ok()?,
+        (ErrorSource::Downstream, _) if ctx.exchange.is_body_malformed() => StatusCode::BAD_REQUEST,
         (_, etype) if *etype == NO_TARGET_LEFT => return Some(no_target(ctx)),
         (ErrorSource::Upstream, _) if retry::is_timeout(error) => StatusCode::GATEWAY_TIMEOUT,
         (ErrorSource::Upstream, _) => StatusCode::BAD_GATEWAY,

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use http::header::{REFERER, USER_AGENT};
@@ -12,8 +13,10 @@ use serde::Serialize;
 use super::context::Context;
 use super::query;
 use crate::clock;
+use crate::connection::Refusal;
 use crate::metrics::status_class;
 use crate::model::{AccessLogFormat, Reason};
+use crate::snapshot::Snapshot;
 
 /// Counts the request and offers its line to the access log.
 pub fn record(session: &Session, error: Option<&Error>, ctx: &Context) {
@@ -50,12 +53,56 @@ pub fn record(session: &Session, error: Option<&Error>, ctx: &Context) {
     }
 }
 
+/// Offers the line of what never became a request to the access log: time, client and outcome are all that
+/// is known of it.
+pub fn record_refusal(snapshot: &Snapshot, client: Option<IpAddr>, refusal: &Refusal) {
+    let Some(log) = &snapshot.settings.access_log else {
+        return;
+    };
+    let status = refusal.reason.status().as_u16();
+    let now = clock::unix();
+    let line = match log.format {
+        AccessLogFormat::Json => {
+            let line = RefusalLine {
+                time: time_for_log(now),
+                request_id: &refusal.id,
+                client,
+                status,
+                error: refusal.reason.label(),
+            };
+            serde_json::to_string(&line).unwrap_or_default()
+        }
+        AccessLogFormat::Combined => {
+            let client = client.map_or_else(|| "-".to_owned(), |client| client.to_string());
+            format!(
+                "{client} - - [{}] \"-\" {status} 0 \"-\" \"-\"",
+                common_log_time(now)
+            )
+        }
+    };
+    log.offer((line + "\n").into_bytes());
+}
+
+/// The fields of a [`Line`] that a refused header has.
+#[derive(Serialize)]
+struct RefusalLine<'a> {
+    time: String,
+    request_id: &'a str,
+    client: Option<IpAddr>,
+    status: u16,
+    error: &'static str,
+}
+
+fn time_for_log(now: Duration) -> String {
+    humantime::format_rfc3339_millis(std::time::UNIX_EPOCH + now).to_string()
+}
+
 /// A line of the JSON access log. Times are in milliseconds, sizes in bytes.
 #[derive(Serialize)]
 struct Line<'a> {
     time: String,
     request_id: String,
-    client: Option<std::net::IpAddr>,
+    client: Option<IpAddr>,
     method: &'a str,
     host: &'a str,
     path: &'a str,
@@ -91,7 +138,7 @@ fn json_line(
     let service = ctx.service();
     let path = path_for_log(session, ctx);
     let line = Line {
-        time: humantime::format_rfc3339_millis(std::time::UNIX_EPOCH + clock::unix()).to_string(),
+        time: time_for_log(clock::unix()),
         request_id: ctx.id.to_string(),
         client: ctx.client.address,
         method: request.method.as_str(),

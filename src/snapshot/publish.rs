@@ -38,6 +38,11 @@ impl Published {
         self.current.load_full()
     }
 
+    /// Looks something up in the snapshot in force, without keeping it: one atomic load.
+    pub fn peek<T>(&self, look: impl FnOnce(&Snapshot) -> T) -> T {
+        look(&self.current.load())
+    }
+
     /// Puts a snapshot in force: when this returns, every request that begins reads it.
     pub fn publish(&self, snapshot: Snapshot) {
         let generation = snapshot.generation;

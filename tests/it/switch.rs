@@ -5,13 +5,23 @@ use std::time::Instant;
 
 use serde_json::json;
 
-use crate::harness::{Client, Gateway, Origin, Request, now, wait_until};
+use crate::harness::{Client, Gateway, Http2, Origin, Request, Response, now, wait_until};
 
 const SWITCHES: usize = 31;
 /// Connections that are kept over all switches; more than one for each of the two workers.
 const KEPT: usize = 6;
 /// Clients that open a connection for each request.
 const NEW: usize = 2;
+/// Connections of HTTP/2 that are kept over all switches.
+const HTTP_2: usize = 4;
+
+/// How a client is connected.
+#[derive(Clone, Copy)]
+enum By {
+    Kept,
+    New,
+    Http2,
+}
 
 /// A request: when it began and ended, and who answered.
 type Seen = (Instant, Instant, String);
@@ -20,6 +30,7 @@ fn colours(blue: &Origin, green: &Origin) -> String {
     format!(
         r#"server:
   threads: 2
+  listeners: [{{address: 127.0.0.1:0}}, {{address: 127.0.0.1:0, h2c: true}}]
 services:
 - {{name: checkout, host: blue, routes: [{{name: all, paths: [/]}}]}}
 upstreams:
@@ -32,22 +43,30 @@ upstreams:
 }
 
 /// Asks until it is told to stop. Every request has to be answered, and by one of the two.
-fn ask(gateway: &Gateway, is_kept: bool, is_over: &AtomicBool) -> Vec<Seen> {
-    let mut seen = Vec::new();
-    let mut client = gateway.client();
-    while !is_over.load(Ordering::Acquire) {
-        if !is_kept {
-            client = gateway.client();
+fn ask(gateway: &Gateway, by: By, is_over: &AtomicBool) -> Vec<Seen> {
+    let request = Request::get("/");
+    let mut ask: Box<dyn FnMut() -> Response> = match by {
+        By::Kept => {
+            let mut client = gateway.client();
+            Box::new(move || client.exchange(&request))
         }
+        By::New => Box::new(move || gateway.exchange(&request)),
+        By::Http2 => {
+            let mut client = Http2::connect(gateway.addresses()[1]);
+            Box::new(move || client.exchange(&request))
+        }
+    };
+    let mut seen = Vec::new();
+    while !is_over.load(Ordering::Acquire) {
         let begun = now();
-        let answer = client.exchange(&Request::get("/"));
+        let answer = ask();
         assert_eq!(answer.status, 200, "{}", answer.text());
         seen.push((begun, now(), answer.text()));
     }
     seen
 }
 
-/// Requests go on over kept and new connections. What begins after a switch was answered, and ends before the
+/// Requests go on over kept and new connections and over HTTP/2. What begins after a switch was answered, and ends before the
 /// next is asked for, is served by the new colour; nothing fails.
 #[test]
 fn thirty_one_switches_fail_no_request_and_leave_none_behind() {
@@ -56,10 +75,12 @@ fn thirty_one_switches_fail_no_request_and_leave_none_behind() {
     let is_over = AtomicBool::new(false);
     let mut periods: Vec<(Instant, Instant, &str)> = Vec::new();
     let seen: Vec<Seen> = std::thread::scope(|scope| {
-        let clients: Vec<_> = (0..KEPT + NEW)
-            .map(|number| {
+        let kinds = [vec![By::Kept; KEPT], vec![By::New; NEW], vec![By::Http2; HTTP_2]].concat();
+        let clients: Vec<_> = kinds
+            .into_iter()
+            .map(|by| {
                 let (gateway, is_over) = (&gateway, &is_over);
-                scope.spawn(move || ask(gateway, number < KEPT, is_over))
+                scope.spawn(move || ask(gateway, by, is_over))
             })
             .collect();
         let mut admin = gateway.admin();

@@ -206,9 +206,13 @@ fn typed(kind: Option<&Kind>, value: Value) -> Value {
         return Value::Null;
     }
     let made = match kind {
-        Some(Kind::Integer { .. } | Kind::Number { .. } | Kind::Above { .. } | Kind::NumberChoice(_)) => {
-            number(text)
-        }
+        Some(
+            Kind::Integer { .. }
+            | Kind::Count { .. }
+            | Kind::Number { .. }
+            | Kind::Above { .. }
+            | Kind::NumberChoice(_),
+        ) => number(text),
         Some(Kind::Boolean) => text.parse().ok().map(Value::Bool),
         Some(Kind::RecordOrFalse(_)) if text == "false" => Some(Value::Bool(false)),
         _ => None,

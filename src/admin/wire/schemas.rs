@@ -117,6 +117,7 @@ fn kind_schema(kind: &'static Kind) -> Map<String, Value> {
             max: i64::MAX,
         } => json!({ "type": "integer" }),
         Kind::Integer { min, max } => json!({ "type": "integer", "between": [min, max] }),
+        Kind::Count { max } => json!({ "type": "integer", "between": [1, max] }),
         Kind::Number { min, max } => json!({ "type": "number", "between": [min, max] }),
         Kind::Above { bound, is_whole, .. } => {
             json!({ "type": if *is_whole { "integer" } else { "number" }, "gt": bound })

@@ -9,8 +9,8 @@ use crate::config::document as written;
 use crate::config::schema::address::parse_network;
 use crate::config::schema::units;
 use crate::model::{
-    AccessLog, AccessLogFormat, AddressFamily, Admin, Dns, Limits, RetryBudget, Secret, Settings, Shutdown,
-    Store, Timeouts, Token,
+    AccessLog, AccessLogFormat, AddressFamily, Admin, Dns, Limits, ListenProtocol, Listener, RetryBudget,
+    Secret, Settings, Shutdown, Store, Timeouts, Token,
 };
 
 /// Builds the settings; what is missing because of an error keeps its default.
@@ -37,7 +37,7 @@ pub(in crate::config) fn settings(server: Map<String, Value>, checker: &mut Chec
     };
     Settings {
         threads: server.threads,
-        listeners: server.listeners.iter().map(|listener| listener.address).collect(),
+        listeners: server.listeners.iter().filter_map(listener).collect(),
         status: serde_json::from_value::<written::Address>(server.status)
             .ok()
             .map(|status| status.address),
@@ -76,8 +76,18 @@ pub(in crate::config) fn settings(server: Map<String, Value>, checker: &mut Chec
             headers: server.limits.headers,
             uri_bytes: count(&server.limits.uri_bytes, defaults.limits.uri_bytes),
             body_bytes: size(&server.limits.body_bytes),
+            body_rate: size(&server.limits.body_rate).unwrap_or(defaults.limits.body_rate),
+            connections: server.limits.connections,
+            // The one word beside a number means that there is no limit.
+            connections_per_ip: server
+                .limits
+                .connections_per_ip
+                .as_u64()
+                .and_then(|count| usize::try_from(count).ok()),
         },
         timeouts: Timeouts {
+            header: duration(&server.timeouts.header, defaults.timeouts.header),
+            tls_handshake: duration(&server.timeouts.tls_handshake, defaults.timeouts.tls_handshake),
             body_idle: duration(&server.timeouts.body_idle, defaults.timeouts.body_idle),
             keepalive: duration(&server.timeouts.keepalive, defaults.timeouts.keepalive),
             requests_per_connection: server.timeouts.requests_per_connection,
@@ -94,6 +104,17 @@ pub(in crate::config) fn settings(server: Map<String, Value>, checker: &mut Chec
             drain: duration(&server.shutdown.drain, defaults.shutdown.drain),
         },
     }
+}
+
+/// `None` where the address is wrong, which has been said.
+fn listener(listener: &written::Listener) -> Option<Listener> {
+    Some(Listener {
+        address: listener.address.parse().ok()?,
+        protocol: match listener.h2c {
+            true => ListenProtocol::H2c,
+            false => ListenProtocol::Http,
+        },
+    })
 }
 
 fn admin(admin: written::Admin) -> Admin {
@@ -126,16 +147,26 @@ mod tests {
     fn every_setting_arrives() {
         let secret = "0123456789abcdef0123456789abcdef";
         let settings = load(&format!(
-            "server:\n  threads: 3\n  listeners: [{{address: '[::1]:0'}}, {{address: 127.0.0.1:9000}}]\n  status: false\n  admin: {{address: 127.0.0.1:9001, token: sixteen bytes of t, read_token: sixteen bytes of r, hosts: [admin.example], origins: ['https://a.example']}}\n  store: {{kind: memory}}\n  \
+            "server:\n  threads: 3\n  listeners: [{{address: '[::1]:0'}}, {{address: 127.0.0.1:9000, h2c: true}}, {{address: 'unix:/s'}}]\n  status: false\n  admin: {{address: 127.0.0.1:9001, token: sixteen bytes of t, read_token: sixteen bytes of r, hosts: [admin.example], origins: ['https://a.example']}}\n  store: {{kind: memory}}\n  \
              secret: {secret}\n  secret_file: /tmp/s\n  trusted_ips: [10.0.0.0/8, '::1']\n  dns: {{resolvers: ['127.0.0.1:53'], family: ipv4}}\n  access_log: {{format: combined, path: /a}}\n  variant_header: true\n  \
-             limits: {{header_bytes: 1KiB, headers: 7, uri_bytes: 100, body_bytes: 2MiB}}\n  \
-             timeouts: {{body_idle: 500ms, keepalive: 1m30s, requests_per_connection: 5, target_drain: 5m}}\n  retries: {{budget_percent: 50, min_concurrent: 0}}\n  \
+             limits: {{header_bytes: 1KiB, headers: 7, uri_bytes: 100, body_bytes: 2MiB, body_rate: 1KiB, connections: 8, connections_per_ip: 9}}\n  \
+             timeouts: {{header: 1s, tls_handshake: 2s, body_idle: 500ms, keepalive: 1m30s, requests_per_connection: 5, target_drain: 5m}}\n  retries: {{budget_percent: 50, min_concurrent: 0}}\n  \
              shutdown: {{pre_stop_delay: 1s, drain: 0s}}"
         ))
         .settings;
         let expected = Settings {
             threads: Some(3),
-            listeners: vec!["[::1]:0".parse().unwrap(), "127.0.0.1:9000".parse().unwrap()],
+            listeners: vec![
+                Listener::http("[::1]:0".parse().unwrap()),
+                Listener {
+                    address: "127.0.0.1:9000".parse().unwrap(),
+                    protocol: ListenProtocol::H2c,
+                },
+                Listener {
+                    address: "unix:/s".parse().unwrap(),
+                    protocol: ListenProtocol::Http,
+                },
+            ],
             status: None,
             admin: Some(Admin {
                 address: "127.0.0.1:9001".parse().unwrap(),
@@ -162,8 +193,13 @@ mod tests {
                 headers: 7,
                 uri_bytes: 100,
                 body_bytes: Some(2 * 1024 * 1024),
+                body_rate: 1024,
+                connections: 8,
+                connections_per_ip: Some(9),
             },
             timeouts: Timeouts {
+                header: Duration::from_secs(1),
+                tls_handshake: Duration::from_secs(2),
                 body_idle: Duration::from_millis(500),
                 keepalive: Duration::from_secs(90),
                 requests_per_connection: 5,

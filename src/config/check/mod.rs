@@ -219,8 +219,9 @@ impl<'s> Checker<'s> {
 
     /// Looks at a record and everything in it.
     pub(crate) fn record(&mut self, record: &'static Record, at: At<'_>) -> Option<Checked> {
-        let key = match record.fields {
-            [only] => Some(only.name),
+        let mut required = record.fields.iter().filter(|field| field.is_required);
+        let key = match (record.fields, required.next(), required.next()) {
+            ([only], ..) | (_, Some(only), None) => Some(only.name),
             _ => None,
         };
         let (fields, check) = (record.fields, record.check);

@@ -55,6 +55,16 @@ impl Checker<'_> {
                     }
                 }
             }
+            Kind::Count { .. } if at.value.as_str() == Some("unlimited") => Some(at.value.clone()),
+            Kind::Count { max } => {
+                let number = self.integer(at, field)?;
+                if (1..=i128::from(*max)).contains(&number) {
+                    return i64::try_from(number).ok().map(Value::from);
+                }
+                let message = format!("value should be between 1 and {max}");
+                self.wrong(at, field, message, Some("or 'unlimited'".to_owned()));
+                None
+            }
             Kind::Integer { min, max } => {
                 let number = self.integer(at, field)?;
                 if (i128::from(*min)..=i128::from(*max)).contains(&number) {

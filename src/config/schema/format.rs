@@ -7,6 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::address::{parse_network, split_host};
 use super::path::{regex, route_path, service_path};
+use crate::model::ListenAddress;
 
 /// A format of text.
 #[derive(Debug)]
@@ -92,6 +93,8 @@ formats! {
     NETWORK = network, None;
     /// Address and port to listen on.
     LISTEN_ADDRESS = listen_address, None;
+    /// Address and port, or path of a Unix socket, to listen on.
+    SOCKET_ADDRESS = socket_address, None;
     /// Secret that keys hashes.
     SECRET = secret, Some("^(.|\\n){32,}$");
     /// Token that lets somebody in.
@@ -290,6 +293,26 @@ fn network(text: &str) -> Judged {
         Some(_) => Ok(()),
         None => Err(Fault::new(format!("invalid ip or cidr range: '{text}'"))
             .hint("such as 10.0.0.0/8, 192.0.2.7 or fd00::/8")),
+    }
+}
+
+/// The longest path that fits into the system's structure for an address.
+const UNIX_PATH_BYTES: usize = 107;
+
+fn socket_address(text: &str) -> Judged {
+    let Some(path) = text.strip_prefix(ListenAddress::UNIX_PREFIX) else {
+        return listen_address(text);
+    };
+    if !path.starts_with('/') {
+        return Err(Fault::new(format!("expected an absolute path, not '{path}'"))
+            .hint("such as unix:/run/serin/http.sock"));
+    }
+    match path.len() {
+        ..=UNIX_PATH_BYTES => Ok(()),
+        bytes => Err(Fault::new(format!(
+            "the path has {bytes} bytes, and a socket's may have {UNIX_PATH_BYTES}"
+        ))
+        .hint("such as unix:/run/serin/http.sock")),
     }
 }
 

@@ -161,6 +161,9 @@ fn kind_schema(kind: &Kind) -> Value {
         Kind::Integer { min, max } => {
             or_substituted(json!({"type": "integer", "minimum": min, "maximum": max}))
         }
+        Kind::Count { max } => or_substituted(json!({
+            "anyOf": [{"type": "integer", "minimum": 1, "maximum": max}, {"const": "unlimited"}],
+        })),
         Kind::Number { min, max } => {
             or_substituted(json!({"type": "number", "minimum": min, "maximum": max}))
         }

@@ -180,6 +180,8 @@ pub(crate) enum Kind {
     Text(&'static Format),
     /// A whole number in a range, both ends included.
     Integer { min: i64, max: i64 },
+    /// A whole number from 1, or `unlimited`.
+    Count { max: i64 },
     /// A number in a range, both ends included.
     Number { min: i64, max: i64 },
     /// A number above a bound, perhaps a whole one.

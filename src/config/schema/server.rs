@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::{Field, Kind, Record, format};
 use crate::config::check::Scope;
+use crate::model::ListenAddress;
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
@@ -22,10 +23,10 @@ pub(crate) static SERVER: Record = Record {
             .hint("leave it out for one on each core"),
         Field::new(
             "listeners",
-            Kind::List { of: &Kind::Record(&ADDRESS), min: 1, is_set: false },
-            "Addresses on which clients are served.",
+            Kind::List { of: &Kind::Record(&LISTENER), min: 1, is_set: false },
+            "Sockets on which clients are served.",
         )
-        .or(|| json!([{"address": "0.0.0.0:8000"}])),
+        .or(|| json!([{"address": "0.0.0.0:8000", "h2c": false}])),
         Field::new(
             "status",
             Kind::RecordOrFalse(&ADDRESS),
@@ -66,7 +67,7 @@ pub(crate) static SERVER: Record = Record {
         .or(|| json!([])),
         Field::new("access_log", Kind::RecordOrFalse(&ACCESS_LOG), "Access log; false for none.").or(|| json!({})),
         Field::new("dns", Kind::Record(&DNS), "How names of Targets and Services are looked up.").or(|| json!({})),
-        Field::new("limits", Kind::Record(&LIMITS), "Sizes a request may have.").or(|| json!({})),
+        Field::new("limits", Kind::Record(&LIMITS), "Sizes a request may have, and how many connections there may be.").or(|| json!({})),
         Field::new("timeouts", Kind::Record(&TIMEOUTS), "How long clients may take, and what is left at a Target out of rotation.").or(|| json!({})),
         Field::new(
             "retries",
@@ -84,6 +85,22 @@ pub(crate) static SERVER: Record = Record {
     ],
     check,
 };
+
+static LISTENER: Record = Record::of(&[
+    Field::new(
+        "address",
+        Kind::Text(&format::SOCKET_ADDRESS),
+        "Address and port, e.g. 0.0.0.0:8000 or [::1]:8000, or a Unix socket, e.g. unix:/run/serin/http.sock.",
+    )
+    .required()
+    .hint("such as 0.0.0.0:8000"),
+    Field::new(
+        "h2c",
+        Kind::Boolean,
+        "Clients speak HTTP/2 in plain text here, by prior knowledge, and nothing else.",
+    )
+    .or(|| json!(false)),
+]);
 
 static ADDRESS: Record = Record::of(&[Field::new(
     "address",
@@ -262,9 +279,52 @@ static LIMITS: Record = Record::of(&[
         "Length of the body; over it 413.",
     )
     .or(|| json!("unlimited")),
+    Field::new(
+        "body_rate",
+        Kind::Size {
+            min: 0,
+            max: 1 << 30,
+            or_unlimited: false,
+        },
+        "Bytes a second that a body must bring on average, from the 10th second until the origin answers; below it 408. 0 for no such limit. gRPC is exempt.",
+    )
+    .or(|| json!(240)),
+    Field::new(
+        "connections",
+        Kind::Integer { min: 1, max: 10_000_000 },
+        "Connections of all clients; one more is closed at once.",
+    )
+    .or(|| json!(65536)),
+    Field::new(
+        "connections_per_ip",
+        Kind::Count { max: 10_000_000 },
+        "Connections of one client address; one more is closed at once.",
+    )
+    .hint("a number, or 'unlimited'")
+    .or(|| json!("unlimited")),
 ]);
 
 static TIMEOUTS: Record = Record::of(&[
+    Field::new(
+        "header",
+        Kind::Duration {
+            min: MILLISECOND,
+            max: HOUR,
+            or_unlimited: false,
+        },
+        "Time for a request's header from its first byte to its end, and for the preface of HTTP/2; over it 408.",
+    )
+    .or(|| json!("10s")),
+    Field::new(
+        "tls_handshake",
+        Kind::Duration {
+            min: MILLISECOND,
+            max: HOUR,
+            or_unlimited: false,
+        },
+        "Time for a TLS handshake; over it the connection is closed.",
+    )
+    .or(|| json!("10s")),
     Field::new(
         "body_idle",
         Kind::Duration {
@@ -350,16 +410,17 @@ static SHUTDOWN: Record = Record::of(&[
 
 /// An address can be bound once; port 0 takes a free port each time.
 fn check(scope: &mut Scope<'_, '_>) {
-    let bound = |value: &Value| -> Option<SocketAddr> {
-        let address: SocketAddr = value["address"].as_str()?.parse().ok()?;
-        (address.port() != 0).then_some(address)
+    let bound = |value: &Value| -> Option<ListenAddress> {
+        let address: ListenAddress = value["address"].as_str()?.parse().ok()?;
+        let is_any_port = matches!(&address, ListenAddress::Inet(address) if address.port() == 0);
+        (!is_any_port).then_some(address)
     };
-    let listeners: Vec<Option<SocketAddr>> = scope
+    let listeners: Vec<Option<ListenAddress>> = scope
         .value("listeners")
         .and_then(Value::as_array)
         .map_or_else(Vec::new, |all| all.iter().map(bound).collect());
     let others = ["status", "admin"].map(|name| (name, scope.value(name).and_then(bound)));
-    if let [(_, Some(status)), (_, Some(admin))] = others
+    if let [(_, Some(status)), (_, Some(admin))] = &others
         && status == admin
     {
         let hint = format!(
@@ -382,7 +443,7 @@ fn check(scope: &mut Scope<'_, '_>) {
             let message = format!("the address {address} is listened on already");
             scope.error_item("listeners", index, "address", message, Some(hint));
         }
-        for (name, _) in others.iter().filter(|(_, other)| *other == Some(*address)) {
+        for (name, _) in others.iter().filter(|(_, other)| other.as_ref() == Some(address)) {
             let place = scope.place_of(name);
             let hint = format!("server.{name} ({place}) needs an address of its own");
             let message = format!("the address {address} is that of server.{name} too");

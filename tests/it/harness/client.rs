@@ -2,6 +2,9 @@
 
 use std::io::{self, BufReader, ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 
 use socket2::{Domain, Socket, Type};
 
@@ -74,6 +77,16 @@ impl Request {
         self
     }
 
+    /// Returns the header of the request as HTTP/2 has it, and its body.
+    pub fn to_http2(&self) -> (http::Request<()>, Option<Vec<u8>>) {
+        let uri = format!("http://{}{}", self.host, self.target);
+        let mut head = http::Request::builder().method(&*self.method).uri(uri);
+        for (name, value) in &self.headers {
+            head = head.header(name, value);
+        }
+        (head.body(()).unwrap(), self.body.clone())
+    }
+
     /// Returns the request as it goes over the wire.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut text = format!(
@@ -106,9 +119,26 @@ impl Response {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
+    /// Insists on the answer to what never became a request: as an answer of the gateway's own, without
+    /// what only a request has.
+    #[track_caller]
+    pub fn assert_refused(&self, status: u16, message: &str) {
+        self.assert_message(status, message);
+        assert_eq!(self.header("Connection"), Some("close"));
+        assert!(self.header("Date").is_some_and(|date| date.ends_with(" GMT")));
+    }
+
     /// Insists on an answer of the gateway's own: status, and Kong's body with this message.
     #[track_caller]
     pub fn assert_own_answer(&self, status: u16, message: &str) {
+        self.assert_message(status, message);
+        let latency = self.header("X-Kong-Response-Latency").unwrap_or_default();
+        assert!(latency.parse::<u64>().is_ok(), "{latency}");
+        assert_eq!(self.header("Via"), None);
+    }
+
+    #[track_caller]
+    fn assert_message(&self, status: u16, message: &str) {
         let id = self.header("X-Kong-Request-Id").unwrap_or_default();
         assert!(is_request_id(id), "{id}");
         let expected = format!("{{\"message\":\"{message}\",\"request_id\":\"{id}\"}}");
@@ -123,9 +153,6 @@ impl Response {
             "{:?}",
             self.headers
         );
-        let latency = self.header("X-Kong-Response-Latency").unwrap_or_default();
-        assert!(latency.parse::<u64>().is_ok(), "{latency}");
-        assert_eq!(self.header("Via"), None);
     }
 }
 
@@ -150,13 +177,33 @@ impl Client {
         Self::on(TcpStream::from(socket))
     }
 
+    /// Connects to a Unix socket.
+    pub fn connect_unix(path: &Path) -> Self {
+        let stream = UnixStream::connect(path).unwrap();
+        // Only what all sockets can do is done with it from here on.
+        Self::with_limits(TcpStream::from(OwnedFd::from(stream)))
+    }
+
     fn on(stream: TcpStream) -> Self {
         stream.set_nodelay(true).unwrap();
+        Self::with_limits(stream)
+    }
+
+    fn with_limits(stream: TcpStream) -> Self {
         stream.set_read_timeout(Some(HANG_LIMIT)).unwrap();
         stream.set_write_timeout(Some(HANG_LIMIT)).unwrap();
         Self {
             reader: BufReader::new(stream),
         }
+    }
+
+    /// Says whether something has come that was not read so far.
+    pub fn has_input(&self) -> bool {
+        let stream = self.reader.get_ref();
+        stream.set_nonblocking(true).unwrap();
+        let has_input = stream.peek(&mut [0]).is_ok();
+        stream.set_nonblocking(false).unwrap();
+        has_input || !self.reader.buffer().is_empty()
     }
 
     /// Sends bytes as they are.

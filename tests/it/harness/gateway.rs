@@ -193,9 +193,11 @@ impl Gateway {
     /// Reads the ports that were chosen from the log.
     fn read_addresses(&mut self) {
         let log = self.log();
+        // Unix sockets have no ports to be read.
         let after = |text: &'static str| {
-            log.iter()
-                .filter_map(move |line| Some(line.split_once(text)?.1.parse().unwrap()))
+            let addresses = log.iter().filter_map(move |line| Some(line.split_once(text)?.1));
+            let inet = addresses.filter(|address| !address.starts_with("unix:"));
+            inet.map(|address| address.parse().unwrap())
         };
         self.addresses = after("] listening on ").collect();
         self.status_address = after("] status on ").next();
@@ -253,6 +255,16 @@ impl Gateway {
     /// Sends a GET on a connection of its own.
     pub fn get(&self, target: &str) -> Response {
         self.exchange(&Request::get(target))
+    }
+
+    /// Returns the most memory that it had so far, in KiB.
+    pub fn peak_memory_kib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let peak = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmHWM:"))
+            .unwrap();
+        peak.trim_end_matches("kB").trim().parse().unwrap()
     }
 
     /// Sends a GET to the status address.

@@ -7,6 +7,11 @@ use std::io::{self, BufRead, ErrorKind};
 pub struct Headers(Vec<(String, String)>);
 
 impl Headers {
+    /// Takes fields as they came.
+    pub fn new(fields: Vec<(String, String)>) -> Self {
+        Self(fields)
+    }
+
     /// Returns the first field of a name.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.all(name).first().copied()

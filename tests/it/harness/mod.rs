@@ -9,6 +9,7 @@ mod client;
 mod config;
 mod dns;
 mod gateway;
+mod http2;
 mod message;
 mod origin;
 mod tls;
@@ -22,6 +23,7 @@ pub use client::{Client, Request, Response, is_request_id};
 pub use config::{DEBUG, canary, shop, targets};
 pub use dns::{Answer as DnsAnswer, NameServer};
 pub use gateway::{Command, Gateway, complete, replace};
+pub use http2::Http2;
 pub use origin::{Origin, Received, Reply};
 pub use tls::Authority;
 

@@ -1,0 +1,176 @@
+//! A client that speaks HTTP/2.
+
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use h2::client::{ResponseFuture, SendRequest};
+use h2::{RecvStream, SendStream};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::runtime::Runtime;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+use super::message::Headers;
+use super::{HANG_LIMIT, Request, Response};
+
+/// A connection over which many requests go at once.
+pub struct Http2 {
+    runtime: Runtime,
+    sender: SendRequest<Bytes>,
+    connection: JoinHandle<Result<(), h2::Error>>,
+}
+
+/// A request that was sent and perhaps not answered yet.
+pub struct Exchange {
+    response: ResponseFuture,
+    body: SendStream<Bytes>,
+}
+
+/// An answer whose header is there.
+pub struct Answer {
+    /// Status code.
+    pub status: u16,
+    /// Fields.
+    pub headers: Headers,
+    body: RecvStream,
+}
+
+impl Http2 {
+    /// Connects in plain text, by prior knowledge.
+    pub fn connect(to: SocketAddr) -> Self {
+        let runtime = runtime();
+        let stream = runtime
+            .block_on(TcpStream::connect(to))
+            .unwrap_or_else(|error| panic!("cannot connect to {to}: {error}"));
+        Self::on(runtime, stream)
+    }
+
+    /// Speaks over a stream that was opened on this runtime.
+    pub fn on(runtime: Runtime, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> Self {
+        let (sender, connection) = runtime.block_on(h2::client::handshake(stream)).unwrap();
+        let connection = runtime.spawn(connection);
+        Self {
+            runtime,
+            sender,
+            connection,
+        }
+    }
+
+    /// Sends a request with its whole body and reads the whole answer.
+    pub fn exchange(&mut self, request: &Request) -> Response {
+        self.try_exchange(request).unwrap()
+    }
+
+    /// As [`Http2::exchange`], where it may fail.
+    pub fn try_exchange(&mut self, request: &Request) -> Result<Response, h2::Error> {
+        let exchange = self.try_send(request)?;
+        let answer = self.try_answer(exchange)?;
+        self.try_read(answer)
+    }
+
+    /// Sends a GET.
+    pub fn get(&mut self, target: &str) -> Response {
+        self.exchange(&Request::get(target))
+    }
+
+    /// Sends a request without waiting for an answer.
+    pub fn send(&mut self, request: &Request) -> Exchange {
+        self.try_send(request).unwrap()
+    }
+
+    fn try_send(&mut self, request: &Request) -> Result<Exchange, h2::Error> {
+        let (head, body) = request.to_http2();
+        let is_whole = body.is_none();
+        let sender = &mut self.sender;
+        self.runtime.block_on(async {
+            std::future::poll_fn(|ctx| sender.poll_ready(ctx)).await?;
+            let (response, mut stream) = sender.send_request(head, is_whole)?;
+            if let Some(bytes) = body {
+                stream.send_data(bytes.into(), true)?;
+            }
+            Ok(Exchange {
+                response,
+                body: stream,
+            })
+        })
+    }
+
+    /// Waits for the header of an answer.
+    pub fn answer(&mut self, exchange: Exchange) -> Answer {
+        self.try_answer(exchange).unwrap()
+    }
+
+    fn try_answer(&mut self, exchange: Exchange) -> Result<Answer, h2::Error> {
+        let response = self.wait(exchange.response)?;
+        drop(exchange.body);
+        let (head, body) = response.into_parts();
+        let fields = head.headers.iter();
+        let fields = fields.map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned()));
+        Ok(Answer {
+            status: head.status.as_u16(),
+            headers: Headers::new(fields.collect()),
+            body,
+        })
+    }
+
+    /// Waits for the next part of an answer's body; `None` at its end.
+    pub fn part(&mut self, answer: &mut Answer) -> Option<Bytes> {
+        let part = self.wait(answer.body.data())?.unwrap();
+        answer.body.flow_control().release_capacity(part.len()).unwrap();
+        Some(part)
+    }
+
+    /// Reads the rest of an answer.
+    pub fn read(&mut self, answer: Answer) -> Response {
+        self.try_read(answer).unwrap()
+    }
+
+    fn try_read(&mut self, mut answer: Answer) -> Result<Response, h2::Error> {
+        let mut body = Vec::new();
+        while let Some(part) = self.wait(answer.body.data()) {
+            let part = part?;
+            answer.body.flow_control().release_capacity(part.len())?;
+            body.extend_from_slice(&part);
+        }
+        Ok(Response {
+            status: answer.status,
+            headers: answer.headers,
+            body,
+        })
+    }
+
+    /// Waits until the gateway closes the connection; says why, if it had a reason.
+    pub fn wait_for_close(mut self) -> Option<h2::Reason> {
+        let ended = self
+            .runtime
+            .block_on(async { timeout(HANG_LIMIT, &mut self.connection).await })
+            .expect("the connection is closed within the limit");
+        ended.unwrap().err().and_then(|error| error.reason())
+    }
+
+    /// Opens a stream and resets it at once, as often as the connection takes it.
+    pub fn open_and_reset(&mut self) -> Result<(), h2::Error> {
+        let exchange = self.try_send(&Request::get("/"))?;
+        let Exchange { mut body, response } = exchange;
+        body.send_reset(h2::Reason::CANCEL);
+        drop(response);
+        // So that the frames go out.
+        self.runtime.block_on(tokio::task::yield_now());
+        Ok(())
+    }
+
+    fn wait<T>(&self, what: impl Future<Output = T>) -> T {
+        self.runtime
+            .block_on(async { timeout(HANG_LIMIT, what).await })
+            .expect("an answer within the limit")
+    }
+}
+
+/// A runtime of one thread, as each connection has.
+pub fn runtime() -> Runtime {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap()
+}

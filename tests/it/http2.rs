@@ -1,0 +1,154 @@
+//! Clients that speak HTTP/2, in plain text by prior knowledge.
+
+use std::time::Duration;
+
+use crate::harness::{Client, Gateway, Http2, Origin, Request, now, shop, wait_until};
+
+fn gateway(origin: &Origin, server: &str) -> Gateway {
+    let listeners = "  listeners: [{address: 127.0.0.1:0}, {address: 127.0.0.1:0, h2c: true}]\n";
+    Gateway::start(&format!("server:\n{listeners}{server}{}", shop(&[(origin, 1)])))
+}
+
+fn connect(gateway: &Gateway) -> Http2 {
+    Http2::connect(gateway.addresses()[1])
+}
+
+#[test]
+fn requests_go_to_an_http_1_origin() {
+    let origin = Origin::start("a");
+    let gateway = gateway(&origin, "");
+    let mut client = connect(&gateway);
+    let answer = client.get("/path?query");
+    assert_eq!((answer.status, answer.text().as_str()), (200, "a"));
+    assert!(
+        answer
+            .header("Via")
+            .is_some_and(|via| via.starts_with("1.1 serin/"))
+    );
+    let answer = client.exchange(&Request::post("/", "body"));
+    assert_eq!(answer.status, 200);
+    let received = origin.wait_for(2);
+    assert_eq!(received[0].target, "/path?query");
+    assert_eq!(received[0].header("X-Forwarded-Host"), Some("shop.example"));
+    assert!(
+        received[0]
+            .header("Via")
+            .is_some_and(|via| via.starts_with("2 serin/"))
+    );
+    assert_eq!(received[1].body, b"body");
+}
+
+#[test]
+fn many_requests_share_a_connection() {
+    let origin = Origin::start("a");
+    let gateway = gateway(&origin, "");
+    let mut client = connect(&gateway);
+    let exchanges: Vec<_> = (0..50)
+        .map(|n| client.send(&Request::get(&format!("/{n}"))))
+        .collect();
+    for exchange in exchanges {
+        let answer = client.answer(exchange);
+        assert_eq!(client.read(answer).status, 200);
+    }
+    assert_eq!(origin.count(), 50);
+    let accepted = gateway.metrics().sum("serin_connections_accepted_total", &[]);
+    assert_eq!(accepted, Some(1.0));
+}
+
+#[test]
+fn answers_of_our_own_are_the_same() {
+    let origin = Origin::start("a");
+    let gateway = gateway(&origin, "  limits: {uri_bytes: 100, body_bytes: 10}\n");
+    let mut client = connect(&gateway);
+    client
+        .get(&format!("/{}", "x".repeat(100)))
+        .assert_own_answer(414, "URI too long");
+    client
+        .exchange(&Request::post("/", "0123456789a"))
+        .assert_own_answer(413, "Payload too large");
+    assert_eq!(client.get("/").status, 200);
+    assert_eq!(origin.count(), 1);
+}
+
+#[test]
+fn who_does_not_speak_http_2_is_closed() {
+    let origin = Origin::start("a");
+    let gateway = gateway(&origin, "  timeouts: {header: 200ms}\n");
+    // Too short for a preface: it is waited for no longer than for a header.
+    for bytes in ["", "GET / HTTP/1.0\r\n\r\n", "PRI * HTTP/2.0\r\n\r\nSM\r\n"] {
+        let mut client = Client::connect(gateway.addresses()[1]);
+        client.send(bytes);
+        client.read_to_end();
+    }
+    let mut client = Client::connect(gateway.addresses()[1]);
+    client.send(Request::get("/").to_bytes());
+    client.read_to_end();
+    assert_eq!(origin.count(), 0);
+    assert_eq!(connect(&gateway).get("/").status, 200);
+}
+
+#[test]
+fn an_idle_connection_is_closed_after_its_time() {
+    let origin = Origin::start("a");
+    let gateway = gateway(&origin, "  timeouts: {keepalive: 1s}\n");
+    let mut client = connect(&gateway);
+    assert_eq!(client.get("/").status, 200);
+    let idle_since = now();
+    client.wait_for_close();
+    assert!(now() - idle_since >= Duration::from_millis(900));
+}
+
+#[test]
+fn a_stop_lets_what_is_under_way_end() {
+    let origin = Origin::start("a");
+    let mut gateway = gateway(&origin, "");
+    origin.stream();
+    let mut client = connect(&gateway);
+    let exchange = client.send(&Request::get("/"));
+    let mut answer = client.answer(exchange);
+    origin.send_part("one");
+    assert_eq!(client.part(&mut answer).as_deref(), Some(&b"one"[..]));
+    gateway.terminate();
+    gateway.wait_for_log("SIGTERM: not ready");
+    origin.send_part("two");
+    origin.end_stream();
+    assert_eq!(client.read(answer).text(), "two");
+    assert_eq!(client.wait_for_close(), None);
+    assert!(gateway.wait_for_exit().success());
+}
+
+#[test]
+fn a_client_that_resets_what_it_asks_for_is_closed() {
+    let origin = Origin::start("a");
+    let gateway = gateway(&origin, "");
+    origin.hold();
+    let mut attacker = connect(&gateway);
+    // CVE-2023-44487: streams are opened and reset at once, so that none counts as open.
+    wait_until("the connection is closed", || {
+        attacker.open_and_reset().is_err().then_some(())
+    });
+    origin.answer_name();
+    assert_eq!(connect(&gateway).get("/").status, 200);
+}
+
+#[test]
+fn a_header_list_without_an_end_closes_the_connection() {
+    let origin = Origin::start("a");
+    let gateway = gateway(&origin, "");
+    let mut client = Client::connect(gateway.addresses()[1]);
+    client.send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
+    client.send([0, 0, 0, 4, 0, 0, 0, 0, 0]);
+    // HEADERS without END_HEADERS, then CONTINUATION for ever (the flood of 2024).
+    client.send([0, 0, 1, 1, 0, 0, 0, 0, 1, 0x82]);
+    let field = [&[0x40, 1, b'x', 100][..], &[b'y'; 100]].concat();
+    let mut frame = vec![0, 0, field.len() as u8, 9, 0, 0, 0, 0, 1];
+    frame.extend(&field);
+    let mut sent = 0;
+    wait_until("the connection is closed", || {
+        sent += frame.len();
+        client.try_send(&frame).is_err().then_some(())
+    });
+    assert!(sent < 8 * 1024 * 1024, "{sent}");
+    assert_eq!(origin.count(), 0);
+    assert_eq!(connect(&gateway).get("/").status, 200);
+}
