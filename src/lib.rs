@@ -49,6 +49,7 @@ pub mod snapshot;
 
 pub mod connection;
 pub mod edge;
+pub mod tls;
 
 pub mod proxy;
 

@@ -76,6 +76,10 @@ pub struct Metrics {
     pub connections_accepted: IntCounter,
     /// Client connections closed at once because there are too many, by `reason`: `total`, `per_ip`.
     pub connections_refused: IntCounterVec,
+    /// TLS handshakes with clients, by `outcome`: `ok`, `failed`, `timeout`.
+    pub tls_handshakes: IntCounterVec,
+    /// When certificates expire, in seconds since 1970, by `certificate`.
+    pub certificate_expiry: GaugeVec,
     /// Headers of clients that never became a request, by `reason`.
     pub requests_refused: IntCounterVec,
     /// Access log lines dropped because the reader did not keep up.
@@ -245,6 +249,22 @@ impl Metrics {
                 "serin_connections_refused_total",
                 "Client connections closed at once because there are too many.",
                 &["reason"],
+            ),
+            tls_handshakes: counters(
+                r,
+                "serin_tls_handshakes_total",
+                "TLS handshakes with clients.",
+                &["outcome"],
+            ),
+            certificate_expiry: register(
+                r,
+                GaugeVec::new(
+                    Opts::new(
+                        "serin_certificate_expiry_timestamp_seconds",
+                        "When certificates expire.",
+                    ),
+                    &["certificate"],
+                ),
             ),
             requests_refused: counters(
                 r,

@@ -4,7 +4,7 @@
 //! ready. Whatever goes wrong before the workers run is an error of `serin run`, and nothing has
 //! been served by then.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -24,11 +24,14 @@ use crate::model::{self, ListenAddress, Settings};
 use crate::rollout;
 use crate::snapshot::Published;
 use crate::store::{Embedded, Memory, Store, StoreError};
+use crate::tls;
 
 /// Idle connections to Targets that a worker keeps. Pingora's 128 are one list for all Upstreams:
 /// with more connections than that in use it thrashes and a request costs twice the CPU. The list
 /// costs nothing while it is empty.
 const UPSTREAM_POOL: usize = 8192;
+/// Where clients are served by TLS too, when no listeners are set and there is a certificate.
+const DEFAULT_TLS_ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 8443);
 /// Beyond every Service's `retries` (at most 32767), which is what bounds a request's tries.
 const MAX_TRIES: usize = 40_000;
 /// Beyond every drain deadline: the drain ends the process itself.
@@ -46,6 +49,9 @@ pub enum StartError {
     /// An address cannot be listened on.
     #[error(transparent)]
     Bind(#[from] BindError),
+    /// TLS cannot be set up.
+    #[error("cannot set up TLS")]
+    Tls(#[from] rustls::Error),
     /// The system refused something else.
     #[error("cannot start")]
     System(#[from] std::io::Error),
@@ -79,8 +85,13 @@ pub fn run(source: Source) -> Result<(), StartError> {
     drop(runtime);
 
     let workers = worker_count(&settings);
+    let mut wanted = settings.listeners.clone();
+    let has_certificate = !published.peek(|snapshot| snapshot.certificates.is_empty());
+    if has_certificate && wanted == Settings::default().listeners {
+        wanted.push(model::Listener::https(DEFAULT_TLS_ADDRESS));
+    }
     let bind = |listener: &model::Listener| Ok((Listener::bind(&listener.address)?, listener.protocol));
-    let listeners = settings.listeners.iter().map(bind);
+    let listeners = wanted.iter().map(bind);
     let listeners = listeners.collect::<Result<Vec<_>, BindError>>()?;
     let bind = |address: SocketAddr| Listener::bind(&ListenAddress::Inet(address));
     let status = settings.status.map(bind).transpose()?;
@@ -93,7 +104,7 @@ pub fn run(source: Source) -> Result<(), StartError> {
     }
 
     let lifecycle = Arc::new(Lifecycle::new(workers + OTHER_PARTS));
-    let reload = Reload::new(source, door.clone(), loaded_from);
+    let reload = Reload::new(source, door.clone(), published.clone(), loaded_from);
     let mut server = Server::new_with_opt_and_conf(None, pingora_conf());
     server.bootstrap();
     server.add_service(background_service("health", health));
@@ -123,8 +134,10 @@ pub fn run(source: Source) -> Result<(), StartError> {
         );
         server.add_service(background_service("status", status));
     }
+    let tls = tls::Server::new(published.clone(), settings.tls_min_version)?;
     let shared = Shared {
         conf: Arc::new(pingora_conf()),
+        tls: Arc::new(tls),
         published: published.clone(),
         admission: Arc::default(),
         lifecycle: lifecycle.clone(),

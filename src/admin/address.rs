@@ -21,9 +21,7 @@ const NESTED: [(&str, &str); 4] = [
     ("acls", "acls"),
 ];
 /// Collections of Kong that are always empty here, so that its clients need not be told apart.
-pub(super) const EMPTY: [&str; 8] = [
-    "certificates",
-    "snis",
+pub(super) const EMPTY: [&str; 6] = [
     "ca_certificates",
     "vaults",
     "keys",

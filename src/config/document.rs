@@ -168,6 +168,15 @@ pub(crate) struct Acl {
     pub(crate) group: String,
 }
 
+/// A certificate.
+#[derive(Deserialize)]
+pub(crate) struct Certificate {
+    pub(crate) cert: String,
+    pub(crate) key: String,
+    pub(crate) cert_alt: Option<String>,
+    pub(crate) key_alt: Option<String>,
+}
+
 /// A plugin.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Plugin {
@@ -249,11 +258,13 @@ pub(crate) struct Canary {
 pub(crate) struct Server {
     pub(crate) threads: Option<usize>,
     pub(crate) listeners: Vec<Listener>,
+    pub(crate) certificates: Vec<CertificateFiles>,
+    pub(crate) tls: Tls,
     pub(crate) status: Value,
     pub(crate) admin: Value,
     pub(crate) store: Store,
     pub(crate) secret: Option<String>,
-    pub(crate) secret_file: PathBuf,
+    pub(crate) secret_file: Option<PathBuf>,
     pub(crate) trusted_ips: Vec<String>,
     pub(crate) access_log: Value,
     pub(crate) dns: Dns,
@@ -268,7 +279,22 @@ pub(crate) struct Server {
 #[derive(Debug, Deserialize)]
 pub(crate) struct Listener {
     pub(crate) address: String,
+    pub(crate) tls: bool,
     pub(crate) h2c: bool,
+}
+
+/// One of `server.certificates`.
+#[derive(Debug, Deserialize)]
+pub(crate) struct CertificateFiles {
+    pub(crate) cert_file: PathBuf,
+    pub(crate) key_file: PathBuf,
+    pub(crate) snis: Vec<String>,
+}
+
+/// `server.tls`.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Tls {
+    pub(crate) min_version: String,
 }
 
 /// An address to listen on.

@@ -83,10 +83,17 @@ pub(crate) fn resolve(rows: &[Row<'_>], is_complete: bool, checker: &mut Checker
         is_complete,
     };
     // Parents first: a child's id may be made from its parent's.
-    for entity in ["services", "upstreams", "consumers", "consumer_groups"] {
+    for entity in [
+        "certificates",
+        "services",
+        "upstreams",
+        "consumers",
+        "consumer_groups",
+    ] {
         resolver.identify(entity, checker);
     }
     for (entity, field, parent) in [
+        ("snis", "certificate", "certificates"),
         ("routes", "service", "services"),
         ("targets", "upstream", "upstreams"),
         ("keyauth_credentials", "consumer", "consumers"),
@@ -353,11 +360,16 @@ impl Resolver<'_, '_> {
 
     fn suggest(&mut self, entity: &str, name: &str) -> Option<String> {
         self.suggestions = self.suggestions.checked_sub(1)?;
-        let known: Vec<&str> = self
-            .of(entity)
-            .into_iter()
-            .filter_map(|row| self.rows[row].written_text(self.rows[row].entity.key))
-            .collect();
+        // What has many lines, as a certificate, is no name to be typed.
+        let name_of = |row: usize| {
+            let name = self.rows[row].written_text(self.rows[row].entity.key)?;
+            Some(match name.contains('\n') {
+                true => self.result.ids[row].to_string(),
+                false => name.to_owned(),
+            })
+        };
+        let known: Vec<String> = self.of(entity).into_iter().filter_map(name_of).collect();
+        let known: Vec<&str> = known.iter().map(String::as_str).collect();
         Some(match nearest(name, known.iter().copied()) {
             Some(candidate) => format!("did you mean '{candidate}'?"),
             None if known.is_empty() => format!("there are no {}", entity.replace('_', " ")),

@@ -32,10 +32,12 @@ mod source;
 mod suggest;
 mod yaml;
 
+use std::hash::{Hash, Hasher};
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde_json::{Map, Value};
+use siphasher::sip::SipHasher13;
 
 pub use self::overrides::Overrides;
 pub(crate) use self::problem::count;
@@ -53,7 +55,7 @@ use self::mark::{Inside, Mark, Sources, Span};
 use self::rows::Row;
 use self::source::{Files, Source};
 use crate::entity::{Entity, State};
-use crate::model::Configuration;
+use crate::model::{Configuration, Settings};
 
 /// A configuration that may be used.
 #[derive(Debug)]
@@ -113,7 +115,11 @@ fn check_and_build(
     mut problems: Vec<Problem>,
     known: &mut Known,
 ) -> Result<Loaded, Report> {
-    let Files { sources, paths, hash } = files;
+    let Files {
+        sources,
+        paths,
+        mut hash,
+    } = files;
     let mut documents = Vec::with_capacity(sources.len());
     for (index, source) in sources.iter().enumerate() {
         documents.extend(yaml::parse(source, index, &overrides.environment, &mut problems));
@@ -147,6 +153,7 @@ fn check_and_build(
         && let Some(server) = server
     {
         let settings = build::settings(server, &mut checker);
+        hash ^= hash_of_certificates(&settings);
         let entities = entities::entities(&rows, &identities, &known.state);
         let (configuration, findings) = build::build(&entities, settings, &mut known.memo);
         tell(&findings, &rows, &identities, &mut checker);
@@ -163,6 +170,24 @@ fn check_and_build(
             files: paths,
         }),
         _ => Err(Report { problems }),
+    }
+}
+
+/// Hash of the certificates in files, which are part of what the source says; 0 without any.
+fn hash_of_certificates(settings: &Settings) -> u64 {
+    let mut hasher = SipHasher13::new_with_keys(0, 0);
+    for pair in settings
+        .certificates
+        .iter()
+        .flat_map(|files| &files.certificate.pairs)
+    {
+        for certificate in &pair.certified().cert {
+            certificate.hash(&mut hasher);
+        }
+    }
+    match settings.certificates.is_empty() {
+        true => 0,
+        false => hasher.finish(),
     }
 }
 

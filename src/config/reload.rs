@@ -9,6 +9,7 @@
 use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use log::{error, warn};
@@ -20,6 +21,8 @@ use tokio::sync::mpsc;
 
 use super::Overrides;
 use crate::control::Door;
+use crate::model::CertificateFiles;
+use crate::snapshot::Published;
 
 /// A file is written in several steps; the source is read when none came for this long.
 const QUIET: Duration = Duration::from_millis(15);
@@ -57,18 +60,32 @@ impl Source {
             }
         }
         files.sort_unstable();
-        let of = |path: &PathBuf| {
-            let file = std::fs::metadata(path).ok()?;
-            Some([
-                file.ino() as i64,
-                file.size() as i64,
-                file.mtime(),
-                file.mtime_nsec(),
-                file.ctime_nsec(),
-            ])
-        };
-        files.into_iter().map(|path| (path.clone(), of(&path))).collect()
+        files.into_iter().map(fingerprint_of).collect()
     }
+}
+
+fn fingerprint_of(path: PathBuf) -> (PathBuf, Option<[i64; 5]>) {
+    let of = |file: std::fs::Metadata| {
+        [
+            file.ino() as i64,
+            file.size() as i64,
+            file.mtime(),
+            file.mtime_nsec(),
+            file.ctime_nsec(),
+        ]
+    };
+    let found = std::fs::metadata(&path).ok().map(of);
+    (path, found)
+}
+
+/// Fingerprints of the certificates in files, which may lie anywhere: a change is found by the poll.
+fn certificate_files(published: &Published) -> Fingerprint {
+    let of = |files: &CertificateFiles| [files.cert_file.clone(), files.key_file.clone()];
+    let paths: Vec<PathBuf> = published.peek(|snapshot| {
+        let certificates = &snapshot.source.settings.certificates;
+        certificates.iter().flat_map(of).collect()
+    });
+    paths.into_iter().map(fingerprint_of).collect()
 }
 
 /// Watches the source and has it loaded when it changes.
@@ -76,6 +93,8 @@ impl Source {
 pub struct Reload {
     source: Source,
     door: Door,
+    /// Where the certificates are found whose files are watched too.
+    published: Arc<Published>,
     /// The source as it was just before it was first read, so that no change is missed in between.
     loaded_from: Fingerprint,
 }
@@ -83,10 +102,12 @@ pub struct Reload {
 impl Reload {
     /// Continues from the source that the process was started with; `loaded_from` is its fingerprint taken
     /// before that was read.
-    pub fn new(source: Source, door: Door, loaded_from: Fingerprint) -> Self {
+    pub fn new(source: Source, door: Door, published: Arc<Published>, mut loaded_from: Fingerprint) -> Self {
+        loaded_from.extend(certificate_files(&published));
         Self {
             source,
             door,
+            published,
             loaded_from,
         }
     }
@@ -107,7 +128,8 @@ impl Reload {
         let mut is_asked_for = false;
         loop {
             // First of all for a change since the source was read, of which no event told.
-            let now = self.source.fingerprint();
+            let mut now = self.source.fingerprint();
+            now.extend(certificate_files(&self.published));
             if is_asked_for || now != seen {
                 seen = now;
                 self.door.load().await;

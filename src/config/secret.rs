@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use log::info;
 
-use crate::model::{Algorithm, Audience, Configuration, Identifier, PluginConfig, Secret};
+use crate::model::{Algorithm, Audience, Configuration, Identifier, PluginConfig, Secret, Settings, Store};
 
 /// The secret that is needed is not to be had.
 #[derive(Debug, thiserror::Error)]
@@ -26,6 +26,11 @@ pub enum SecretError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// With a store in memory there is no place for one that would still be there after a restart.
+    #[error(
+        "a cookie or a hash of what clients choose needs a secret, and the store in memory keeps none; set server.secret (SERIN_SERVER_SECRET), or server.secret_file to a place that is kept"
+    )]
+    Nowhere,
     /// The file is too short to be a secret.
     #[error(
         "the secret file {path} holds fewer than {} bytes; delete it to have one made, which moves the keys of every ring and ends all sticky sessions",
@@ -50,7 +55,18 @@ pub fn obtain(configuration: &Configuration) -> Result<Option<Secret>, SecretErr
     }
     match &settings.secret {
         Some(secret) => Ok(Some(secret.clone())),
-        None => from_file(&settings.secret_file).map(Some),
+        None => from_file(&file_for(settings)?).map(Some),
+    }
+}
+
+/// Name of the file beside the store.
+const FILE_NAME: &str = "serin.secret";
+
+fn file_for(settings: &Settings) -> Result<PathBuf, SecretError> {
+    match (&settings.secret_file, &settings.store) {
+        (Some(file), _) => Ok(file.clone()),
+        (None, Store::Embedded(store)) => Ok(store.with_file_name(FILE_NAME)),
+        (None, Store::Memory) => Err(SecretError::Nowhere),
     }
 }
 
@@ -134,6 +150,27 @@ mod tests {
             let loaded = crate::config::load_text("f.yaml", &text, &crate::config::Overrides::default());
             assert_eq!(is_needed(&loaded.unwrap().configuration), expected, "{hash}");
         }
+    }
+
+    #[test]
+    fn the_file_lies_beside_the_store() {
+        let check = |file: Option<&str>, store: Store| {
+            let settings = Settings {
+                secret_file: file.map(PathBuf::from),
+                store,
+                ..Settings::default()
+            };
+            file_for(&settings).ok()
+        };
+        let embedded = || Store::Embedded("/var/lib/serin/state.redb".into());
+        assert_eq!(
+            check(None, embedded()),
+            Some("/var/lib/serin/serin.secret".into())
+        );
+        assert_eq!(check(Some("s"), embedded()), Some("s".into()));
+        assert_eq!(check(Some("s"), Store::Memory), Some("s".into()));
+        assert_eq!(check(None, Store::Memory), None);
+        assert_eq!(check(None, Store::default()), Some("serin.secret".into()));
     }
 
     #[test]

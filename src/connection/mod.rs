@@ -59,7 +59,7 @@ pub struct Connection {
     exchanges: AtomicU32,
     /// The task that serves the connection.
     task: Waker,
-    /// The name that the client asked for in its TLS handshake.
+    /// The name that the client asked for in its TLS handshake, empty if none; `None` without TLS.
     server_name: Option<Box<str>>,
     /// The proxy has the header of the request under way.
     has_header: AtomicBool,
@@ -119,11 +119,6 @@ impl Connection {
             }
             None => stream::connection_of(session.digest()?),
         }
-    }
-
-    /// Returns the name that the client asked for in its TLS handshake.
-    pub fn server_name(&self) -> Option<&str> {
-        self.server_name.as_deref()
     }
 
     /// Returns why a request on it was refused before it was one; at most one is, since it closes.
@@ -215,6 +210,14 @@ impl Exchange {
         match self {
             Self::Alone(connection) => Some(connection),
             Self::None | Self::Among(_) => None,
+        }
+    }
+
+    /// Returns the name that the client asked for in its TLS handshake, empty if none; `None` without TLS.
+    pub fn server_name(&self) -> Option<&str> {
+        match self {
+            Self::None => None,
+            Self::Alone(connection) | Self::Among(connection) => connection.server_name.as_deref(),
         }
     }
 

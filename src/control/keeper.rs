@@ -461,6 +461,7 @@ impl Keeper {
         let changed: Vec<&str> = [
             ("threads", settings.threads != started.threads),
             ("listeners", settings.listeners != started.listeners),
+            ("tls", settings.tls_min_version != started.tls_min_version),
             ("admin", settings.admin != started.admin),
             ("status", settings.status != started.status),
             ("store", settings.store != started.store),

@@ -10,9 +10,10 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use async_trait::async_trait;
+use log::debug;
 use pingora_core::apps::{HttpPersistentSettings, HttpServerApp, ServerApp};
-use pingora_core::protocols::Stream;
 use pingora_core::protocols::http::ServerSession;
+use pingora_core::protocols::{ALPN, Ssl, Stream};
 use pingora_core::server::ShutdownWatch;
 use pingora_proxy::HttpProxy;
 
@@ -22,6 +23,7 @@ use crate::metrics::metrics;
 use crate::model::ListenProtocol;
 use crate::proxy::{Gateway, record_refusal};
 use crate::snapshot::Published;
+use crate::tls::{self, HandshakeError};
 
 /// Pingora's proxy behind what a worker does for every connection.
 pub struct Edge {
@@ -35,6 +37,8 @@ pub struct EdgeWorker {
     pub proxy: Arc<HttpProxy<Gateway>>,
     /// The configuration in force, for its limits.
     pub published: Arc<Published>,
+    /// Shakes hands with clients that come by TLS.
+    pub tls: Arc<tls::Server>,
     /// Counts the connections of all workers.
     pub admission: Arc<Admission>,
     /// The open connections of this worker.
@@ -48,13 +52,17 @@ impl Edge {
     }
 
     async fn serve(&self, stream: Stream, admitted: Admitted, shutdown: &ShutdownWatch) {
-        let protocol = match self.protocol {
-            ListenProtocol::Http => Protocol::Http1,
-            ListenProtocol::H2c => Protocol::Http2,
+        let (stream, protocol, server_name) = match self.protocol {
+            ListenProtocol::Http => (stream, Protocol::Http1, None),
+            ListenProtocol::H2c => (stream, Protocol::Http2, None),
+            ListenProtocol::Https => match self.worker.shake_hands(stream).await {
+                Some(secure) => secure,
+                None => return,
+            },
         };
         // Pingora serves a connection in one task from here to its end.
         let task = poll_fn(|ctx| Poll::Ready(ctx.waker().clone())).await;
-        let listed = self.worker.connections.open(task, None);
+        let listed = self.worker.connections.open(task, server_name);
         let mut stream = Guarded::new(stream, listed.connection().clone(), protocol);
         match protocol {
             Protocol::Http1 => self.worker.serve_http1(stream, shutdown).await,
@@ -70,6 +78,28 @@ impl Edge {
 }
 
 impl EdgeWorker {
+    /// Shakes hands; returns what is spoken from then on, and the name that the client asked for.
+    async fn shake_hands(&self, stream: Stream) -> Option<(Stream, Protocol, Option<Box<str>>)> {
+        let limit = self
+            .published
+            .peek(|snapshot| snapshot.settings.timeouts.tls_handshake);
+        let outcome = self.tls.accept(stream, limit).await;
+        let label = match &outcome {
+            Ok(_) => "ok",
+            Err(HandshakeError::Timeout) => "timeout",
+            Err(HandshakeError::Failed(_)) => "failed",
+        };
+        metrics().tls_handshakes.with_label_values(&[label]).inc();
+        let stream = outcome.inspect_err(|error| debug!("{error}")).ok()?;
+        let server_name = stream.get_ssl().and_then(|tls| tls.server_name());
+        let server_name = Some(server_name.unwrap_or_default().into());
+        let protocol = match stream.selected_alpn_proto() {
+            Some(ALPN::H2) => Protocol::Http2,
+            _ => Protocol::Http1,
+        };
+        Some((Box::new(stream), protocol, server_name))
+    }
+
     fn head_limits(&self) -> HeadLimits {
         self.published.peek(|snapshot| {
             let settings = &snapshot.settings;

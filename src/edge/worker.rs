@@ -27,6 +27,7 @@ use crate::lifecycle::Lifecycle;
 use crate::model::{ListenAddress, ListenProtocol, Timeouts};
 use crate::proxy::Gateway;
 use crate::snapshot::Published;
+use crate::tls;
 
 /// What is read of a client at once. Bodies are read past it, into larger buffers; it is there for
 /// headers, and each idle connection keeps one. Pingora's 64 KiB cost a new connection time to clear.
@@ -38,6 +39,8 @@ pub struct Shared {
     pub conf: Arc<ServerConf>,
     /// The configuration in force.
     pub published: Arc<Published>,
+    /// Shakes hands with clients that come by TLS.
+    pub tls: Arc<tls::Server>,
     /// Counts the connections.
     pub admission: Arc<Admission>,
     /// Hears of each worker that has started.
@@ -74,6 +77,7 @@ impl Worker {
         let worker = Arc::new(EdgeWorker {
             proxy: Arc::new(proxy),
             published: shared.published.clone(),
+            tls: shared.tls.clone(),
             admission: shared.admission.clone(),
             connections: Connections::of_worker(),
         });

@@ -117,6 +117,11 @@ mod tests {
                 json!({"name": "shop", "healthchecks": {"active": {"timeout": 0.5, "headers": {"x-a": ["b"]}}}}),
             ],
             "targets" => alone(json!({"target": "shop:80", "upstream": {"id": OTHER}})),
+            "certificates" => {
+                let (cert, key) = crate::tls::tests::made(&["shop.example"]);
+                alone(json!({"cert": cert, "key": key}))
+            }
+            "snis" => alone(json!({"name": "shop.example", "certificate": {"id": OTHER}})),
             "consumers" => alone(json!({"username": "alice"})),
             "consumer_groups" => alone(json!({"name": "gold"})),
             "keyauth_credentials" => alone(json!({"key": "k", "consumer": {"id": OTHER}})),

@@ -5,6 +5,7 @@
 //! `snapshot` compiles them into what requests read; neither direction is known here. No I/O, no
 //! clock, nothing of Pingora.
 
+mod certificate;
 mod consumer;
 mod health;
 mod plugin;
@@ -16,6 +17,7 @@ mod upstream;
 
 use std::sync::Arc;
 
+pub use certificate::{Certificate, CertificateFiles, TlsVersion};
 pub use consumer::{
     BasicCredential, Consumer, JwtAlgorithm, JwtCredential, KeyCredential, Masked, PasswordHash,
 };
@@ -48,6 +50,8 @@ pub struct Configuration {
     pub upstreams: Vec<Arc<Upstream>>,
     /// Every Consumer with its credentials and groups.
     pub consumers: Vec<Arc<Consumer>>,
+    /// Every certificate with its names.
+    pub certificates: Vec<Arc<Certificate>>,
     /// Every plugin that is enabled.
     pub plugins: Vec<Arc<Plugin>>,
 }

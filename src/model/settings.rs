@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::{CertificateFiles, TlsVersion};
+
 /// Process settings, each with a default, so that a file without `server` runs.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
@@ -13,6 +15,10 @@ pub struct Settings {
     pub threads: Option<usize>,
     /// Where clients are served; default `0.0.0.0:8000`.
     pub listeners: Vec<Listener>,
+    /// Certificates in files, beside those that are entities.
+    pub certificates: Vec<CertificateFiles>,
+    /// The earliest version of TLS that clients may speak; default 1.2.
+    pub tls_min_version: TlsVersion,
     /// Metrics, readiness and liveness; `None` for no such listener; default `127.0.0.1:8007`.
     pub status: Option<SocketAddr>,
     /// Admin API; `None` for no such listener; default `127.0.0.1:8001`.
@@ -21,8 +27,9 @@ pub struct Settings {
     pub store: Store,
     /// Keys rings whose input clients choose; at least 32 bytes.
     pub secret: Option<Secret>,
-    /// Where the secret is kept when `secret` is not set; made on first need, mode 0600.
-    pub secret_file: PathBuf,
+    /// Where the secret is kept when `secret` is not set; made on first need, mode 0600. `None` for
+    /// `serin.secret` beside the store.
+    pub secret_file: Option<PathBuf>,
     /// Peers whose `X-Forwarded-*` and `X-Real-IP` are believed.
     pub trusted_ips: Vec<IpNet>,
     /// Access log; `None` for none.
@@ -46,11 +53,13 @@ impl Default for Settings {
         Self {
             threads: None,
             listeners: vec![Listener::http(SocketAddr::from(([0, 0, 0, 0], 8000)))],
+            certificates: Vec::new(),
+            tls_min_version: TlsVersion::default(),
             status: Some(SocketAddr::from(([127, 0, 0, 1], 8007))),
             admin: Some(Admin::default()),
             store: Store::default(),
             secret: None,
-            secret_file: PathBuf::from("serin.secret"),
+            secret_file: None,
             trusted_ips: Vec::new(),
             access_log: Some(AccessLog {
                 format: AccessLogFormat::Json,
@@ -89,6 +98,8 @@ pub enum ListenAddress {
 pub enum ListenProtocol {
     /// HTTP/1.0 and HTTP/1.1 in plain text.
     Http,
+    /// TLS, and inside HTTP/2 or HTTP/1.1, as the two agree by ALPN (RFC 7301).
+    Https,
     /// HTTP/2 in plain text, by prior knowledge (RFC 9113 §3.3).
     H2c,
 }
@@ -99,6 +110,16 @@ impl Listener {
         Self {
             address: ListenAddress::Inet(address),
             protocol: ListenProtocol::Http,
+        }
+    }
+}
+
+impl Listener {
+    /// Makes a listener for TLS.
+    pub fn https(address: SocketAddr) -> Self {
+        Self {
+            address: ListenAddress::Inet(address),
+            protocol: ListenProtocol::Https,
         }
     }
 }

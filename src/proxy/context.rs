@@ -91,6 +91,13 @@ pub struct Client {
     pub server_port: u16,
 }
 
+impl Client {
+    /// Returns the scheme under which the client came.
+    pub fn scheme(&self) -> &'static str {
+        if self.is_secure { "https" } else { "http" }
+    }
+}
+
 /// A Target that was chosen, counted as serving the request until this is dropped.
 pub struct Chosen {
     endpoints: Arc<Endpoints>,

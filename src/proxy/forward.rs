@@ -132,7 +132,7 @@ fn set_forwarding_headers(
     }
     let own = |name: &HeaderName| !(client.is_trusted && received.headers.contains_key(name));
     if own(&X_FORWARDED_PROTO) {
-        request.insert_header(X_FORWARDED_PROTO, HeaderValue::from_static("http"))?;
+        request.insert_header(X_FORWARDED_PROTO, HeaderValue::from_static(client.scheme()))?;
     }
     if own(&X_FORWARDED_HOST) {
         match host_without_port(received) {

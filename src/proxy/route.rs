@@ -5,7 +5,6 @@ use std::borrow::Cow;
 use pingora_http::RequestHeader;
 
 use super::context::Context;
-use super::forward::X_FORWARDED_PROTO;
 use super::path::normalize;
 use crate::model::RouteProtocol;
 use crate::snapshot::Subject;
@@ -37,19 +36,14 @@ pub fn find_route(request: &RequestHeader, ctx: &mut Context) -> Result<(), Unro
         port: port.unwrap_or(ctx.client.server_port),
         path: &path,
         headers: &request.headers,
-        sni: None,
+        sni: ctx.exchange.server_name(),
     };
     ctx.matched = ctx.snapshot.router.find(&subject);
     if let Cow::Owned(path) = path {
         ctx.normalized_path = Some(path);
     }
     let route = ctx.route().ok_or(Unrouted::NoRoute)?;
-    let came_by_https = ctx.client.is_trusted
-        && request
-            .headers
-            .get(X_FORWARDED_PROTO)
-            .is_some_and(|scheme| scheme.as_bytes() == b"https");
-    if !came_by_https && !route.protocols.contains(&RouteProtocol::Http) {
+    if !ctx.client.is_secure && !route.protocols.contains(&RouteProtocol::Http) {
         return Err(Unrouted::HttpsOnly(route.https_redirect_status_code));
     }
     if route.service.is_none() {

@@ -15,7 +15,8 @@ use super::guard::{Guards, secret_arguments};
 use super::plugins::PluginIndex;
 use super::release::ReleaseBuilder;
 use super::{
-    BuiltService, Consumers, Guard, Release, Route, Router, Service, Services, Settings, Snapshot, Upstream,
+    BuiltService, Certificates, Consumers, Guard, Release, Route, Router, Service, Services, Settings,
+    Snapshot, Upstream,
 };
 use crate::access_log::AccessLog;
 use crate::health::Observed;
@@ -108,6 +109,7 @@ impl Builder<'_> {
             upstreams: upstreams.built.into_values().collect(),
             rules: releases.into_rules(),
             secret_arguments: secret_arguments(&source.plugins),
+            certificates: self.certificates(&source),
             consumers,
             source,
         }
@@ -127,6 +129,26 @@ impl Builder<'_> {
                 source: source.clone(),
                 service: Arc::new(Service::build(source, upstream)),
             },
+        }
+    }
+
+    /// Compiles the table of certificates, or takes over the one there is when they are the same.
+    fn certificates(&self, source: &Configuration) -> Arc<Certificates> {
+        match self.previous {
+            Some(previous)
+                if previous.source.certificates == source.certificates
+                    && previous.source.settings.certificates == source.settings.certificates =>
+            {
+                previous.certificates.clone()
+            }
+            _ => {
+                let in_files = source
+                    .settings
+                    .certificates
+                    .iter()
+                    .map(|files| &files.certificate);
+                Arc::new(Certificates::build(in_files, source.certificates.iter()))
+            }
         }
     }
 

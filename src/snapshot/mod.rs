@@ -10,6 +10,7 @@
 //! to the next.
 
 mod build;
+mod certificates;
 mod consumer;
 mod consumers;
 mod guard;
@@ -30,6 +31,7 @@ use prometheus::IntCounter;
 use uuid::Uuid;
 
 pub use build::Builder;
+pub use certificates::Certificates;
 pub use consumer::{Consumer, GroupId};
 pub use consumers::{ConsumerIndex, Consumers, Found, Key, Password};
 pub use guard::{Acl, Anonymous, Applies, BasicAuth, Common, Guard, Jwt, KeyAuth, KeyName};
@@ -64,6 +66,8 @@ pub struct Snapshot {
     pub upstreams: Vec<Arc<Upstream>>,
     /// Whose credentials are.
     pub consumers: Arc<Consumers>,
+    /// What clients that come by TLS are shown.
+    pub certificates: Arc<Certificates>,
     /// Query arguments in which some plugin looks for a credential: no log shows their values.
     pub secret_arguments: Box<[Box<str>]>,
     /// Who gets the canary, for each plugin in use; for the control thread.

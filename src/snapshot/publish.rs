@@ -27,6 +27,7 @@ impl Published {
     pub fn new(snapshot: Snapshot) -> Self {
         let generation = snapshot.generation;
         record(generation);
+        record_certificates(None, &snapshot);
         Self {
             current: ArcSwap::from_pointee(snapshot),
             generation: watch::Sender::new(generation),
@@ -49,6 +50,7 @@ impl Published {
         let snapshot = Arc::new(snapshot);
         let previous = self.current.swap(snapshot.clone());
         record(generation);
+        record_certificates(Some(&previous), &snapshot);
         note_rotation(&previous, &snapshot, clock::monotonic());
         self.generation.send_replace(generation);
         forget_series(&previous, &snapshot);
@@ -66,6 +68,30 @@ fn record(generation: u64) {
         .set(i64::try_from(generation).unwrap_or(i64::MAX));
     metrics().reload_successful.set(1);
     metrics().reload_timestamp.set(clock::unix().as_secs_f64());
+}
+
+/// Shows until when each certificate is valid.
+fn record_certificates(previous: Option<&Snapshot>, snapshot: &Snapshot) {
+    if previous.is_some_and(|previous| Arc::ptr_eq(&previous.certificates, &snapshot.certificates)) {
+        return;
+    }
+    let gauge = &metrics().certificate_expiry;
+    gauge.reset();
+    let in_files = snapshot
+        .source
+        .settings
+        .certificates
+        .iter()
+        .map(|files| &files.certificate);
+    for certificate in snapshot.source.certificates.iter().chain(in_files) {
+        // The first of two to expire is the one to be renewed.
+        let expiry = certificate.pairs.iter().map(|pair| pair.expires_at()).min();
+        if let Some(expiry) = expiry {
+            gauge
+                .with_label_values(&[&certificate.label])
+                .set(expiry.as_secs_f64());
+        }
+    }
 }
 
 /// Takes the series of what no longer exists out of the registry, so that a proxy that is

@@ -195,13 +195,25 @@ impl Paths {
     }
 }
 
+/// Says whether a name in a handshake is the wanted one, in which the first or the last label may be a
+/// wildcard. Both are in lower case, as rustls gives them and the model keeps them.
+fn sni_matches(wanted: &str, name: &str) -> bool {
+    if let Some(rest) = wanted.strip_prefix("*.") {
+        return name.split_once('.').is_some_and(|(_, after)| after == rest);
+    }
+    if let Some(rest) = wanted.strip_suffix(".*") {
+        return name.rsplit_once('.').is_some_and(|(before, _)| before == rest);
+    }
+    wanted == name
+}
+
 impl Entry {
     fn matches(&self, subject: &Subject<'_>) -> Option<Matched> {
         let method = self.methods.is_empty() || self.methods.contains(subject.method);
         let sni = self.snis.is_empty()
             || subject
                 .sni
-                .is_none_or(|name| self.snis.iter().any(|wanted| wanted == name));
+                .is_none_or(|name| self.snis.iter().any(|wanted| sni_matches(wanted, name)));
         if !method || !sni || !self.host_matches(subject) {
             return None;
         }
@@ -368,4 +380,23 @@ fn literal_prefix(pattern: &str) -> String {
         .and_then(|bytes| std::str::from_utf8(bytes).ok())
         .unwrap_or_default()
         .to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_in_a_handshake_may_be_meant_by_a_wildcard() {
+        for (wanted, name, matches) in [
+            ("a.example", "a.example", true),
+            ("a.example", "b.example", false),
+            ("*.example", "a.example", true),
+            ("*.example", "a.b.example", false),
+            ("a.*", "a.example", true),
+            ("a.*", "", false),
+        ] {
+            assert_eq!(sni_matches(wanted, name), matches, "{wanted} {name}");
+        }
+    }
 }

@@ -48,3 +48,4 @@ mod reload;
 mod status;
 mod store;
 mod streams;
+mod tls;

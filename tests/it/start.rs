@@ -75,6 +75,19 @@ fn a_secret_that_cannot_be_kept_is_an_error_where_one_is_needed() {
 }
 
 #[test]
+fn a_store_in_memory_keeps_no_secret() {
+    let config = |more: &str| {
+        format!("server:\n  store: {{kind: memory}}\n{more}upstreams:\n- {{name: u, hash_on: path}}\n")
+    };
+    let stderr = refused(Command::run(&config("")));
+    assert!(
+        stderr.contains("set server.secret (SERIN_SERVER_SECRET)"),
+        "{stderr}"
+    );
+    Gateway::start(&config("  secret_file: kept\n"));
+}
+
+#[test]
 fn a_plain_kong_file_runs_as_it_is() {
     let origin = Origin::start("a");
     let config = format!("_format_version: \"3.0\"\n{}", shop(&[(&origin, 1)]));

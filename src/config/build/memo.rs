@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::finding::Findings;
 use crate::entity::{Entity, State};
-use crate::model::{Consumer, Plugin, Route, Service, Upstream};
+use crate::model::{Certificate, Consumer, Plugin, Route, Service, Upstream};
 
 /// The parts of the last model, each with what it was built from.
 #[derive(Debug, Default)]
@@ -18,6 +18,7 @@ pub struct Memo {
     pub(super) upstreams: Built<Upstream>,
     pub(super) consumers: Built<Consumer>,
     pub(super) plugins: Built<Plugin>,
+    pub(super) certificates: Built<Certificate>,
 }
 
 /// Parts of one type, by the entity's id.
@@ -44,6 +45,7 @@ impl Memo {
         retain(&mut self.upstreams, state);
         retain(&mut self.consumers, state);
         retain(&mut self.plugins, state);
+        retain(&mut self.certificates, state);
     }
 }
 

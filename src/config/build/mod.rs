@@ -5,6 +5,7 @@
 //! regular expression whose automaton is too large. What did not change since the last time is taken over
 //! ([`Memo`]), so that the cost of a change grows with the change.
 
+mod certificate;
 mod consumer;
 mod finding;
 mod memo;
@@ -63,6 +64,13 @@ pub(crate) fn build(
                 let consumer = memo.consumers.take(from, &mut findings, consumer::consumer);
                 configuration.consumers.extend(consumer);
             }
+            "certificates" => {
+                let from = parts.with_children(entity);
+                let certificate = memo
+                    .certificates
+                    .take(from, &mut findings, certificate::certificate);
+                configuration.certificates.extend(certificate);
+            }
             // One that is not enabled has been checked, and that is all.
             "plugins" if entity.values.get("enabled") != Some(&Value::Bool(false)) => {
                 let plugin = memo.plugins.take(one(), &mut findings, plugin::plugin);
@@ -74,7 +82,7 @@ pub(crate) fn build(
     (configuration, findings)
 }
 
-/// What belongs to Upstreams and Consumers, by their ids.
+/// What belongs to Upstreams, Consumers and certificates, by their ids.
 struct Parts<'a> {
     children: HashMap<Uuid, Vec<&'a Arc<Entity>>, RandomState>,
     groups: HashMap<Uuid, &'a Arc<Entity>, RandomState>,
@@ -89,6 +97,7 @@ impl<'a> Parts<'a> {
         for entity in entities {
             let parent = match entity.kind.name() {
                 "targets" => entity.reference("upstream"),
+                "snis" => entity.reference("certificate"),
                 "keyauth_credentials" | "basicauth_credentials" | "jwt_secrets" | "acls" | MEMBERS => {
                     entity.reference("consumer")
                 }

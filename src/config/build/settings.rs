@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
+use super::certificate;
 use crate::config::check::Checker;
 use crate::config::document as written;
 use crate::config::schema::address::parse_network;
 use crate::config::schema::units;
 use crate::model::{
     AccessLog, AccessLogFormat, AddressFamily, Admin, Dns, Limits, ListenProtocol, Listener, RetryBudget,
-    Secret, Settings, Shutdown, Store, Timeouts, Token,
+    Secret, Settings, Shutdown, Store, Timeouts, TlsVersion, Token,
 };
 
 /// Builds the settings; what is missing because of an error keeps its default.
@@ -35,7 +36,22 @@ pub(in crate::config) fn settings(server: Map<String, Value>, checker: &mut Chec
             .and_then(|bytes| usize::try_from(bytes).ok())
             .unwrap_or(default)
     };
+    let mut certificates = Vec::with_capacity(server.certificates.len());
+    for (index, written) in server.certificates.iter().enumerate() {
+        match certificate::from_files(written) {
+            Some(files) => certificates.push(files),
+            None => {
+                let message = "the files have changed while they were read";
+                checker.error(None, format!("server.certificates[{index}]"), message, None);
+            }
+        }
+    }
     Settings {
+        certificates,
+        tls_min_version: match &*server.tls.min_version {
+            "1.3" => TlsVersion::Tls13,
+            _ => TlsVersion::Tls12,
+        },
         threads: server.threads,
         listeners: server.listeners.iter().filter_map(listener).collect(),
         status: serde_json::from_value::<written::Address>(server.status)
@@ -110,9 +126,10 @@ pub(in crate::config) fn settings(server: Map<String, Value>, checker: &mut Chec
 fn listener(listener: &written::Listener) -> Option<Listener> {
     Some(Listener {
         address: listener.address.parse().ok()?,
-        protocol: match listener.h2c {
-            true => ListenProtocol::H2c,
-            false => ListenProtocol::Http,
+        protocol: match (listener.tls, listener.h2c) {
+            (true, _) => ListenProtocol::Https,
+            (false, true) => ListenProtocol::H2c,
+            (false, false) => ListenProtocol::Http,
         },
     })
 }
@@ -147,7 +164,7 @@ mod tests {
     fn every_setting_arrives() {
         let secret = "0123456789abcdef0123456789abcdef";
         let settings = load(&format!(
-            "server:\n  threads: 3\n  listeners: [{{address: '[::1]:0'}}, {{address: 127.0.0.1:9000, h2c: true}}, {{address: 'unix:/s'}}]\n  status: false\n  admin: {{address: 127.0.0.1:9001, token: sixteen bytes of t, read_token: sixteen bytes of r, hosts: [admin.example], origins: ['https://a.example']}}\n  store: {{kind: memory}}\n  \
+            "server:\n  threads: 3\n  listeners: [{{address: '[::1]:0'}}, {{address: 127.0.0.1:9000, h2c: true}}, {{address: 127.0.0.1:9002, tls: true}}, {{address: 'unix:/s'}}]\n  tls: {{min_version: '1.3'}}\n  status: false\n  admin: {{address: 127.0.0.1:9001, token: sixteen bytes of t, read_token: sixteen bytes of r, hosts: [admin.example], origins: ['https://a.example']}}\n  store: {{kind: memory}}\n  \
              secret: {secret}\n  secret_file: /tmp/s\n  trusted_ips: [10.0.0.0/8, '::1']\n  dns: {{resolvers: ['127.0.0.1:53'], family: ipv4}}\n  access_log: {{format: combined, path: /a}}\n  variant_header: true\n  \
              limits: {{header_bytes: 1KiB, headers: 7, uri_bytes: 100, body_bytes: 2MiB, body_rate: 1KiB, connections: 8, connections_per_ip: 9}}\n  \
              timeouts: {{header: 1s, tls_handshake: 2s, body_idle: 500ms, keepalive: 1m30s, requests_per_connection: 5, target_drain: 5m}}\n  retries: {{budget_percent: 50, min_concurrent: 0}}\n  \
@@ -163,10 +180,16 @@ mod tests {
                     protocol: ListenProtocol::H2c,
                 },
                 Listener {
+                    address: "127.0.0.1:9002".parse().unwrap(),
+                    protocol: ListenProtocol::Https,
+                },
+                Listener {
                     address: "unix:/s".parse().unwrap(),
                     protocol: ListenProtocol::Http,
                 },
             ],
+            certificates: Vec::new(),
+            tls_min_version: TlsVersion::Tls13,
             status: None,
             admin: Some(Admin {
                 address: "127.0.0.1:9001".parse().unwrap(),
@@ -178,7 +201,7 @@ mod tests {
             }),
             store: Store::Memory,
             secret: Secret::new(secret),
-            secret_file: "/tmp/s".into(),
+            secret_file: Some("/tmp/s".into()),
             trusted_ips: vec!["10.0.0.0/8".parse().unwrap(), "::1/128".parse().unwrap()],
             dns: Dns {
                 resolvers: vec!["127.0.0.1:53".parse().unwrap()],

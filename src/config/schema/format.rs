@@ -83,6 +83,8 @@ formats! {
     COOKIE = cookie, Some("^[!#$%&'*+.^_`|~0-9A-Za-z-]+$");
     /// Name in a TLS handshake.
     SNI = sni, None;
+    /// Name under which a certificate is shown: as in a handshake, or `*` for all others.
+    SERVER_NAME = |text| if text == "*" { Ok(()) } else { sni(text) }, None;
     /// Name of an Upstream.
     UPSTREAM_NAME = upstream_name, None;
     /// Host, perhaps with a port.

@@ -9,6 +9,7 @@
 //! [`Effect::None`]: it is checked like any other and earns a warning when it is set to something.
 
 pub(crate) mod address;
+pub(crate) mod certificate;
 pub(crate) mod consumer;
 pub(crate) mod credential;
 pub(crate) mod format;
@@ -77,7 +78,9 @@ pub(crate) struct Child {
 }
 
 /// All entities that a file may list at its top level; what others refer to comes before them.
-pub(crate) static ENTITIES: [&Entity; 12] = [
+pub(crate) static ENTITIES: [&Entity; 14] = [
+    &certificate::CERTIFICATES,
+    &certificate::SNIS,
     &service::SERVICES,
     &route::ROUTES,
     &upstream::UPSTREAMS,
@@ -93,9 +96,8 @@ pub(crate) static ENTITIES: [&Entity; 12] = [
 ];
 
 /// Kong's entities that Serin does not have, so that a message can tell them from typing errors.
-pub(crate) const KONG_ONLY: [&str; 13] = [
+pub(crate) const KONG_ONLY: [&str; 11] = [
     "ca_certificates",
-    "certificates",
     "filter_chains",
     "hmacauth_credentials",
     "key_sets",
@@ -103,7 +105,6 @@ pub(crate) const KONG_ONLY: [&str; 13] = [
     "licenses",
     "oauth2_credentials",
     "parameters",
-    "snis",
     "tags",
     "vaults",
     "workspaces",

@@ -133,9 +133,8 @@ pub(crate) static ROUTES: Entity = Entity {
                 min: 0,
                 is_set: true,
             },
-            "Names in the TLS handshake.",
-        )
-        .without_effect("Serin does not match names of the TLS handshake yet"),
+            "Names in the TLS handshake of clients that come by TLS, perhaps with a wildcard for the first or last label.",
+        ),
         Field::new("sources", ENDPOINTS, "Addresses that streams come from."),
         Field::new("destinations", ENDPOINTS, "Addresses that streams go to."),
         TAGS,
@@ -157,17 +156,14 @@ pub(crate) static ROUTES: Entity = Entity {
 
 /// Kong's rules for Routes of HTTP: a condition must be there, and none that belongs to streams.
 fn check(scope: &mut Scope<'_, '_>) {
-    if scope.is_valid("protocols")
-        && !["methods", "hosts", "headers", "paths"]
-            .into_iter()
-            .any(|name| has_condition(scope, name))
-    {
-        let is_https = scope
-            .value("protocols")
-            .and_then(Value::as_array)
-            .is_some_and(|all| all.contains(&json!("https")));
-        // SNIs are no condition here as long as nothing is done with them: such a Route would match everything.
-        let message = if is_https && !has_condition(scope, "snis") {
+    let is_https = scope
+        .value("protocols")
+        .and_then(Value::as_array)
+        .is_some_and(|all| all.contains(&json!("https")));
+    let mut conditions = vec!["methods", "hosts", "headers", "paths"];
+    conditions.extend(is_https.then_some("snis"));
+    if scope.is_valid("protocols") && !conditions.iter().any(|name| has_condition(scope, name)) {
+        let message = if is_https {
             "must set one of 'methods', 'hosts', 'headers', 'paths', 'snis' when 'protocols' is 'https'"
         } else {
             "must set one of 'methods', 'hosts', 'headers', 'paths' when 'protocols' is 'http'"

@@ -26,7 +26,14 @@ pub(crate) static SERVER: Record = Record {
             Kind::List { of: &Kind::Record(&LISTENER), min: 1, is_set: false },
             "Sockets on which clients are served.",
         )
-        .or(|| json!([{"address": "0.0.0.0:8000", "h2c": false}])),
+        .or(|| json!([{"address": "0.0.0.0:8000", "tls": false, "h2c": false}])),
+        Field::new(
+            "certificates",
+            Kind::List { of: &Kind::Record(&super::certificate::FILES), min: 0, is_set: false },
+            "Certificates in files, beside those among the entities; read again when the files change. The first is shown to whoever asks for an unknown name, unless an entity has the name *.",
+        )
+        .or(|| json!([])),
+        Field::new("tls", Kind::Record(&TLS), "How clients may speak TLS.").or(|| json!({})),
         Field::new(
             "status",
             Kind::RecordOrFalse(&ADDRESS),
@@ -56,9 +63,8 @@ pub(crate) static SERVER: Record = Record {
         Field::new(
             "secret_file",
             Kind::Text(&format::NON_EMPTY),
-            "Where the secret is kept when it is not set; made on first need, readable by the owner only.",
-        )
-        .or(|| json!("serin.secret")),
+            "Where the secret is kept when it is not set; made on first need, readable by the owner only. By default serin.secret beside the store.",
+        ),
         Field::new(
             "trusted_ips",
             Kind::List { of: &Kind::Text(&format::NETWORK), min: 0, is_set: false },
@@ -86,7 +92,8 @@ pub(crate) static SERVER: Record = Record {
     check,
 };
 
-static LISTENER: Record = Record::of(&[
+static LISTENER: Record = Record {
+    fields: &[
     Field::new(
         "address",
         Kind::Text(&format::SOCKET_ADDRESS),
@@ -95,12 +102,36 @@ static LISTENER: Record = Record::of(&[
     .required()
     .hint("such as 0.0.0.0:8000"),
     Field::new(
+        "tls",
+        Kind::Boolean,
+        "Clients speak TLS here, and inside HTTP/2 or HTTP/1.1, as they agree by ALPN.",
+    )
+    .or(|| json!(false)),
+    Field::new(
         "h2c",
         Kind::Boolean,
         "Clients speak HTTP/2 in plain text here, by prior knowledge, and nothing else.",
     )
     .or(|| json!(false)),
-]);
+],
+    check: |scope| {
+        let is = |name| scope.value(name) == Some(&Value::Bool(true));
+        if is("tls") && is("h2c") {
+            let hint = "with tls, clients agree on HTTP/2 by ALPN; leave h2c out".to_owned();
+            scope.error("h2c", "a listener is either 'tls' or 'h2c'", Some(hint));
+        }
+    },
+};
+
+static TLS: Record = Record::of(&[Field::new(
+    "min_version",
+    Kind::Choice {
+        known: &["1.2", "1.3"],
+        kong_only: &[],
+    },
+    "The earliest version that clients may speak.",
+)
+.or(|| json!("1.2"))]);
 
 static ADDRESS: Record = Record::of(&[Field::new(
     "address",

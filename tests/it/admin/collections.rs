@@ -238,14 +238,14 @@ fn what_does_not_fit_is_refused_in_kongs_words() {
     refused("GET", "/bogus", json!(null), 404, "Not found");
     refused(
         "POST",
-        "/certificates",
+        "/vaults",
         json!({}),
         405,
-        "cannot change 'certificates' entities: Serin does not have them",
+        "cannot change 'vaults' entities: Serin does not have them",
     );
     refused("PUT", "/upstreams/none/targets/a", json!({}), 404, "Not found");
     assert_eq!(
-        admin.get("/certificates").expect(200),
+        admin.get("/vaults").expect(200),
         json!({"data": [], "next": null})
     );
     let id = service["id"].as_str().unwrap();

@@ -23,9 +23,9 @@ pub use client::{Client, Request, Response, is_request_id};
 pub use config::{DEBUG, canary, shop, targets};
 pub use dns::{Answer as DnsAnswer, NameServer};
 pub use gateway::{Command, Gateway, complete, replace};
-pub use http2::Http2;
+pub use http2::{Http2, runtime};
 pub use origin::{Origin, Received, Reply};
-pub use tls::Authority;
+pub use tls::{Authority, TlsClient, serial};
 
 /// How long anything may take before it counts as hanging. Far beyond what a loaded machine needs,
 /// so that a test never fails for being slow.

@@ -1,13 +1,21 @@
-//! Certificates for origins that speak TLS, made anew for each test.
+//! Certificates, made anew for each test, and a client that speaks TLS.
 
+use std::io::{self, BufReader, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
-use rustls::ServerConfig;
 use rustls::crypto::ring;
-use rustls::pki_types::PrivatePkcs8KeyDer;
+use rustls::pki_types::{PrivatePkcs8KeyDer, ServerName};
+use rustls::{
+    ClientConfig, ClientConnection, RootCertStore, ServerConfig, StreamOwned, SupportedProtocolVersion,
+};
+use x509_parser::parse_x509_certificate;
+
+use super::message::{Head, read_response_body};
+use super::{HANG_LIMIT, Request, Response};
 
 /// A certificate authority of the test's own, which nobody trusts who is not told to.
 pub struct Authority(CertifiedIssuer<'static, KeyPair>);
@@ -23,16 +31,48 @@ impl Authority {
 
     /// Returns its certificate as PEM, to be trusted.
     pub fn pem(&self) -> String {
-        let der = STANDARD.encode(self.0.der());
-        format!("-----BEGIN CERTIFICATE-----\n{der}\n-----END CERTIFICATE-----\n")
+        pem("CERTIFICATE", self.0.der())
+    }
+
+    /// Makes a certificate for these names and its key, both PEM.
+    pub fn pair(&self, names: &[&str]) -> (String, String) {
+        let (certificate, key) = self.make(names);
+        (
+            pem("CERTIFICATE", certificate.der()),
+            pem("PRIVATE KEY", &key.serialize_der()),
+        )
+    }
+
+    fn make(&self, names: &[&str]) -> (rcgen::Certificate, KeyPair) {
+        let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
+        let key = KeyPair::generate().unwrap();
+        let params = CertificateParams::new(names).unwrap();
+        (params.signed_by(&key, &self.0).unwrap(), key)
+    }
+
+    /// Makes what a client needs that trusts this authority, and offers these protocols inside.
+    pub fn client(
+        &self,
+        protocols: &[&str],
+        versions: &[&'static SupportedProtocolVersion],
+    ) -> Arc<ClientConfig> {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.0.der().clone()).unwrap();
+        let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_protocol_versions(versions)
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        config.alpn_protocols = protocols
+            .iter()
+            .map(|protocol| protocol.as_bytes().to_vec())
+            .collect();
+        Arc::new(config)
     }
 
     /// Makes what a server needs that goes by these names and addresses.
     pub(super) fn server(&self, names: &[&str]) -> Arc<ServerConfig> {
-        let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
-        let key = KeyPair::generate().unwrap();
-        let params = CertificateParams::new(names).unwrap();
-        let certificate = params.signed_by(&key, &self.0).unwrap();
+        let (certificate, key) = self.make(names);
         let key = PrivatePkcs8KeyDer::from(key.serialize_der());
         // Named, because a process may have more than one provider and none is the default by itself.
         let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
@@ -42,4 +82,52 @@ impl Authority {
             .with_single_cert(vec![certificate.der().clone()], key.into());
         Arc::new(config.unwrap())
     }
+}
+
+fn pem(label: &str, der: &[u8]) -> String {
+    let text = STANDARD.encode(der);
+    format!("-----BEGIN {label}-----\n{text}\n-----END {label}-----\n")
+}
+
+/// A connection by TLS, with HTTP/1.1 inside.
+pub struct TlsClient(BufReader<StreamOwned<ClientConnection, TcpStream>>);
+
+impl TlsClient {
+    /// Connects and shakes hands.
+    pub fn connect(to: SocketAddr, name: &str, config: &Arc<ClientConfig>) -> io::Result<Self> {
+        let mut tcp = TcpStream::connect(to)?;
+        tcp.set_nodelay(true)?;
+        tcp.set_read_timeout(Some(HANG_LIMIT))?;
+        let name = ServerName::try_from(name.to_owned()).unwrap();
+        let mut tls = ClientConnection::new(config.clone(), name).unwrap();
+        while tls.is_handshaking() {
+            tls.complete_io(&mut tcp)?;
+        }
+        Ok(Self(BufReader::new(StreamOwned::new(tls, tcp))))
+    }
+
+    /// Returns the serial number of the certificate that was shown.
+    pub fn serial(&self) -> String {
+        let chain = self.0.get_ref().conn.peer_certificates().unwrap();
+        let (_, certificate) = parse_x509_certificate(&chain[0]).unwrap();
+        certificate.tbs_certificate.raw_serial_as_string()
+    }
+
+    /// Sends a request and reads the answer.
+    pub fn exchange(&mut self, request: &Request) -> io::Result<Response> {
+        self.0.get_mut().write_all(&request.to_bytes())?;
+        let Head { start, headers } = Head::read(&mut self.0)?.ok_or(io::ErrorKind::UnexpectedEof)?;
+        let body = read_response_body(&mut self.0, &headers)?;
+        Ok(Response {
+            status: start["HTTP/1.1 ".len()..][..3].parse().unwrap(),
+            headers,
+            body,
+        })
+    }
+}
+
+/// Returns the serial number of a certificate in PEM.
+pub fn serial(pem: &str) -> String {
+    let (_, pem) = x509_parser::pem::parse_x509_pem(pem.as_bytes()).unwrap();
+    pem.parse_x509().unwrap().tbs_certificate.raw_serial_as_string()
 }

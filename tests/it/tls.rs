@@ -1,0 +1,259 @@
+//! Clients that come by TLS: which certificate they are shown, what they speak inside, how certificates change.
+
+use std::sync::Arc;
+
+use rustls::ClientConfig;
+use rustls::client::Resumption;
+use rustls::pki_types::ServerName;
+use rustls::version::{TLS12, TLS13};
+use serde_json::json;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+use crate::harness::{
+    Authority, Command, Gateway, Http2, Origin, Request, TlsClient, runtime, serial, shop, wait_until,
+};
+
+/// The configuration of a gateway that speaks TLS, with certificates in its YAML.
+fn config(origin: &Origin, server: &str, certificates: &[(&(String, String), &[&str])]) -> String {
+    let certificates = certificates.iter().map(|((cert, key), names)| {
+        let snis: Vec<String> = names.iter().map(|name| format!("{{name: '{name}'}}")).collect();
+        format!(
+            "- {{cert: {cert:?}, key: {key:?}, snis: [{}]}}\n",
+            snis.join(", ")
+        )
+    });
+    format!(
+        "server:\n  listeners: [{{address: 127.0.0.1:0, tls: true}}]\n{server}{}certificates:\n{}",
+        shop(&[(origin, 1)]),
+        certificates.collect::<String>()
+    )
+}
+
+fn both(authority: &Authority) -> Arc<ClientConfig> {
+    authority.client(&["http/1.1"], &[&TLS13, &TLS12])
+}
+
+/// Returns which certificate somebody is shown who asks for this name and was never here before: a session
+/// that goes on shows none.
+fn shown(gateway: &Gateway, name: &str, client: &Arc<ClientConfig>) -> Option<String> {
+    let mut client = ClientConfig::clone(client);
+    client.resumption = Resumption::disabled();
+    let client = TlsClient::connect(gateway.address(), name, &Arc::new(client)).ok()?;
+    Some(client.serial())
+}
+
+#[test]
+fn the_certificate_follows_the_name() {
+    let origin = Origin::start("a");
+    let authority = Authority::new();
+    let names: &[&str] = &[
+        "shop.example",
+        "a.shop.example",
+        "b.shop.example",
+        "other.example",
+    ];
+    let [exact, wild, default] = [(); 3].map(|()| authority.pair(names));
+    let gateway = Gateway::start(&config(
+        &origin,
+        "",
+        &[
+            (&exact, &["shop.example", "a.shop.example"]),
+            (&wild, &["*.shop.example"]),
+            (&default, &["*"]),
+        ],
+    ));
+    let client = both(&authority);
+    for (name, pair) in [
+        ("shop.example", &exact),
+        ("a.shop.example", &exact),
+        ("b.shop.example", &wild),
+        ("other.example", &default),
+    ] {
+        assert_eq!(shown(&gateway, name, &client), Some(serial(&pair.0)), "{name}");
+    }
+    let expiries = gateway.metrics();
+    assert!(
+        expiries
+            .sum("serin_certificate_expiry_timestamp_seconds", &[])
+            .unwrap()
+            > 1e9
+    );
+}
+
+#[test]
+fn without_a_default_an_unknown_name_is_refused() {
+    let origin = Origin::start("a");
+    let authority = Authority::new();
+    let pair = authority.pair(&["shop.example", "other.example"]);
+    let gateway = Gateway::start(&config(&origin, "", &[(&pair, &["shop.example"])]));
+    let client = both(&authority);
+    assert!(shown(&gateway, "other.example", &client).is_none());
+    assert!(shown(&gateway, "shop.example", &client).is_some());
+    gateway.wait_for_metric("serin_tls_handshakes_total", &[("outcome", "failed")], 1.0);
+}
+
+#[test]
+fn a_request_by_tls_says_so_to_the_origin() {
+    let origin = Origin::start("a");
+    let authority = Authority::new();
+    let pair = authority.pair(&["shop.example"]);
+    let gateway = Gateway::start(&config(&origin, "", &[(&pair, &["shop.example"])]));
+    for version in [&TLS12, &TLS13] {
+        let client = authority.client(&["http/1.1"], &[version]);
+        let mut client = TlsClient::connect(gateway.address(), "shop.example", &client).unwrap();
+        for _ in 0..2 {
+            assert_eq!(client.exchange(&Request::post("/", "body")).unwrap().text(), "a");
+        }
+        let received = origin.received().pop().unwrap();
+        assert_eq!(received.header("X-Forwarded-Proto"), Some("https"));
+        let port = gateway.address().port().to_string();
+        assert_eq!(received.header("X-Forwarded-Port"), Some(&*port));
+        assert_eq!(received.body, b"body");
+    }
+    assert_eq!(origin.count(), 4);
+}
+
+#[test]
+fn http_2_is_agreed_on_inside() {
+    let origin = Origin::start("a");
+    let authority = Authority::new();
+    let pair = authority.pair(&["shop.example"]);
+    let gateway = Gateway::start(&config(&origin, "", &[(&pair, &["shop.example"])]));
+    let config = authority.client(&["h2", "http/1.1"], &[&TLS13]);
+    let runtime = runtime();
+    let stream = runtime.block_on(async {
+        let tcp = TcpStream::connect(gateway.address()).await.unwrap();
+        let name = ServerName::try_from("shop.example").unwrap();
+        TlsConnector::from(config).connect(name, tcp).await.unwrap()
+    });
+    assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
+    let mut client = Http2::on(runtime, stream);
+    for _ in 0..3 {
+        assert_eq!(client.get("/").text(), "a");
+    }
+    assert_eq!(origin.received()[2].header("X-Forwarded-Proto"), Some("https"));
+}
+
+#[test]
+fn an_old_version_is_refused_where_a_later_one_is_asked_for() {
+    let origin = Origin::start("a");
+    let authority = Authority::new();
+    let pair = authority.pair(&["shop.example"]);
+    let server = "  tls: {min_version: \"1.3\"}\n";
+    let gateway = Gateway::start(&config(&origin, server, &[(&pair, &["*"])]));
+    let name = "shop.example";
+    assert!(shown(&gateway, name, &authority.client(&[], &[&TLS12])).is_none());
+    assert!(shown(&gateway, name, &authority.client(&[], &[&TLS13])).is_some());
+}
+
+#[test]
+fn a_handshake_has_its_time_and_what_is_no_tls_is_closed() {
+    let origin = Origin::start("a");
+    let authority = Authority::new();
+    let pair = authority.pair(&["shop.example"]);
+    let server = "  timeouts: {tls_handshake: 200ms}\n";
+    let gateway = Gateway::start(&config(&origin, server, &[(&pair, &["*"])]));
+    gateway.client().assert_closes();
+    gateway.wait_for_metric("serin_tls_handshakes_total", &[("outcome", "timeout")], 1.0);
+    let mut client = gateway.client();
+    client.send(Request::get("/").to_bytes());
+    client.read_to_end();
+    gateway.wait_for_metric("serin_tls_handshakes_total", &[("outcome", "failed")], 1.0);
+    assert_eq!(origin.count(), 0);
+}
+
+#[test]
+fn a_route_may_ask_for_a_name_in_the_handshake() {
+    let origin = Origin::start("a");
+    let authority = Authority::new();
+    let pair = authority.pair(&["shop.example", "other.example"]);
+    let config = config(&origin, "", &[(&pair, &["*"])]).replace(
+        "paths: [\"/\"], strip_path: false",
+        "snis: [shop.example], protocols: [https]",
+    );
+    let gateway = Gateway::start(&config);
+    let client = both(&authority);
+    for (name, status) in [("shop.example", 200), ("other.example", 404)] {
+        let mut client = TlsClient::connect(gateway.address(), name, &client).unwrap();
+        assert_eq!(
+            client.exchange(&Request::get("/")).unwrap().status,
+            status,
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn a_certificate_is_renewed_by_the_admin_api_without_a_closed_connection() {
+    let origin = Origin::start("a");
+    let authority = Authority::new();
+    let [old, new, other] = [(); 3].map(|()| authority.pair(&["shop.example"]));
+    let gateway = Gateway::start(&config(&origin, "", &[]).replace("certificates:\n", ""));
+    let client = both(&authority);
+    let mut admin = gateway.admin();
+    let made = admin
+        .send("POST", "/certificates", json!({"cert": old.0, "key": old.1}))
+        .expect(201);
+    let path = format!("/certificates/{}", made["id"].as_str().unwrap());
+    admin
+        .send("POST", &format!("{path}/snis"), json!({"name": "shop.example"}))
+        .expect(201);
+    let mut kept = TlsClient::connect(gateway.address(), "shop.example", &client).unwrap();
+    assert_eq!(kept.serial(), serial(&old.0));
+    assert_eq!(kept.exchange(&Request::get("/")).unwrap().status, 200);
+
+    let mismatch = admin.send("PATCH", &path, json!({"cert": new.0, "key": other.1}));
+    assert!(
+        mismatch.body["message"]
+            .as_str()
+            .unwrap()
+            .contains("certificate does not match key"),
+        "{}",
+        mismatch.body
+    );
+    assert_eq!(mismatch.status, 400);
+    assert_eq!(shown(&gateway, "shop.example", &client), Some(serial(&old.0)));
+
+    admin
+        .send("PATCH", &path, json!({"cert": new.0, "key": new.1}))
+        .expect(200);
+    assert_eq!(shown(&gateway, "shop.example", &client), Some(serial(&new.0)));
+    assert_eq!(kept.exchange(&Request::get("/")).unwrap().status, 200);
+    assert_eq!(
+        admin.get("/snis/shop.example/certificate").expect(200)["cert"],
+        new.0
+    );
+
+    admin.send("DELETE", &path, json!(null)).expect(204);
+    assert_eq!(admin.get("/snis").expect(200)["data"], json!([]));
+    assert!(shown(&gateway, "shop.example", &client).is_none());
+}
+
+#[test]
+fn certificates_in_files_are_renewed_and_a_broken_pair_keeps_the_old_one() {
+    let origin = Origin::start("a");
+    let authority = Authority::new();
+    let [old, new] = [(); 2].map(|()| authority.pair(&["shop.example"]));
+    let server = "  certificates: [{cert_file: shop.crt, key_file: shop.key}]\n";
+    let config = config(&origin, server, &[]).replace("certificates:\n", "");
+    let gateway = Command::run(&config)
+        .file("shop.crt", &old.0)
+        .file("shop.key", &old.1)
+        .start();
+    let client = both(&authority);
+    // Its names are those in the certificate; as the first it is the default too.
+    assert_eq!(shown(&gateway, "shop.example", &client), Some(serial(&old.0)));
+    let write = |name: &str, text: &str| crate::harness::replace(&gateway.folder().join(name), text);
+
+    write("shop.crt", &new.0);
+    gateway.wait_for_metric("serin_config_last_reload_successful", &[], 0.0);
+    assert_eq!(shown(&gateway, "shop.example", &client), Some(serial(&old.0)));
+    gateway.wait_for_log("server.certificates[0].key_file: certificate does not match key");
+
+    write("shop.key", &new.1);
+    wait_until("the new certificate is shown", || {
+        (shown(&gateway, "shop.example", &client)? == serial(&new.0)).then_some(())
+    });
+    assert!(!gateway.log_text().contains("PRIVATE KEY"));
+}
