@@ -13,6 +13,7 @@ mod conformance;
 mod context;
 mod cookie;
 pub mod explain;
+mod field_names;
 mod forward;
 mod framing;
 mod hash_input;
@@ -127,7 +128,9 @@ impl ProxyHttp for Gateway {
     }
 
     async fn request_filter(&self, session: &mut Session, ctx: &mut Self::CTX) -> Result<bool> {
-        let answer = received::take_request(session).or_else(|| answer_to_request(session.req_header(), ctx));
+        let underscores = ctx.snapshot.settings.underscores_in_headers;
+        let answer = received::take_request(session, underscores)
+            .or_else(|| answer_to_request(session.req_header(), ctx));
         match answer {
             Some(answer) => answer.send(session, ctx).await.map(|()| true),
             None => Ok(false),

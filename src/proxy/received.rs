@@ -5,16 +5,18 @@ use http::{StatusCode, Version};
 use pingora_http::RequestHeader;
 use pingora_proxy::Session;
 
+use super::field_names::treat_underscores;
 use super::framing::collapse_content_length;
 use super::respond::{Answer, message_of};
 use super::target::split_absolute;
+use crate::model::UnderscoresInHeaders;
 
 const BAD_REQUEST: Answer = Answer::closing(StatusCode::BAD_REQUEST, message_of(StatusCode::BAD_REQUEST));
 
 /// Puts a request straight and returns the answer where it cannot be: everything after this reads one
-/// length and one host. One scan for line ends, and nothing to write
+/// length, one host and no field that stands for another. One scan for line ends, and nothing to write
 /// for a plain request.
-pub fn take_request(session: &mut Session) -> Option<Answer> {
+pub fn take_request(session: &mut Session, underscores: UnderscoresInHeaders) -> Option<Answer> {
     let http1 = session.as_downstream().as_http1();
     if http1.is_some_and(|http1| !is_strict_header(&http1.get_headers_raw_bytes())) {
         return Some(BAD_REQUEST);
@@ -24,7 +26,7 @@ pub fn take_request(session: &mut Session) -> Option<Answer> {
     if request.version == Version::HTTP_10 {
         read_as_http_1_0(request);
     }
-    None
+    treat_underscores(request, underscores)
 }
 
 /// Says whether every line of a header ends in CRLF and the request line holds no fragment.

@@ -10,7 +10,7 @@ use crate::config::schema::address::parse_network;
 use crate::config::schema::units;
 use crate::model::{
     AccessLog, AccessLogFormat, AddressFamily, Admin, Dns, Limits, RetryBudget, Secret, Settings, Shutdown,
-    Store, Timeouts, Token,
+    Store, Timeouts, Token, UnderscoresInHeaders,
 };
 
 /// Builds the settings; what is missing because of an error keeps its default.
@@ -77,6 +77,11 @@ pub(in crate::config) fn settings(server: Map<String, Value>, checker: &mut Chec
             uri_bytes: count(&server.limits.uri_bytes, defaults.limits.uri_bytes),
             body_bytes: size(&server.limits.body_bytes),
         },
+        underscores_in_headers: match &*server.underscores_in_headers {
+            "keep" => UnderscoresInHeaders::Keep,
+            "refuse" => UnderscoresInHeaders::Refuse,
+            _ => UnderscoresInHeaders::Drop,
+        },
         timeouts: Timeouts {
             body_idle: duration(&server.timeouts.body_idle, defaults.timeouts.body_idle),
             keepalive: duration(&server.timeouts.keepalive, defaults.timeouts.keepalive),
@@ -128,7 +133,7 @@ mod tests {
         let settings = load(&format!(
             "server:\n  threads: 3\n  listeners: [{{address: '[::1]:0'}}, {{address: 127.0.0.1:9000}}]\n  status: false\n  admin: {{address: 127.0.0.1:9001, token: sixteen bytes of t, read_token: sixteen bytes of r, hosts: [admin.example], origins: ['https://a.example']}}\n  store: {{kind: memory}}\n  \
              secret: {secret}\n  secret_file: /tmp/s\n  trusted_ips: [10.0.0.0/8, '::1']\n  dns: {{resolvers: ['127.0.0.1:53'], family: ipv4}}\n  access_log: {{format: combined, path: /a}}\n  variant_header: true\n  \
-             limits: {{header_bytes: 1KiB, headers: 7, uri_bytes: 100, body_bytes: 2MiB}}\n  \
+             limits: {{header_bytes: 1KiB, headers: 7, uri_bytes: 100, body_bytes: 2MiB}}\n  underscores_in_headers: refuse\n  \
              timeouts: {{body_idle: 500ms, keepalive: 1m30s, requests_per_connection: 5, target_drain: 5m}}\n  retries: {{budget_percent: 50, min_concurrent: 0}}\n  \
              shutdown: {{pre_stop_delay: 1s, drain: 0s}}"
         ))
@@ -163,6 +168,7 @@ mod tests {
                 uri_bytes: 100,
                 body_bytes: Some(2 * 1024 * 1024),
             },
+            underscores_in_headers: UnderscoresInHeaders::Refuse,
             timeouts: Timeouts {
                 body_idle: Duration::from_millis(500),
                 keepalive: Duration::from_secs(90),

@@ -225,6 +225,12 @@ fn lengths() {
             400,
             None,
         ),
+        // Another name: no length, so what follows is no part of this request.
+        (
+            "POST /x HTTP/1.1\r\nHost: a\r\nContent_Length: 5\r\n\r\nhello",
+            200,
+            Some(("/x", "")),
+        ),
     ]);
 }
 
@@ -391,6 +397,12 @@ fn a_length_beside_a_coding_hides_no_request() {
             400,
             None,
         ),
+        // Dropped, so the length counts, for the origin as for the gateway.
+        (
+            "POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nTransfer_Encoding: chunked\r\n\r\n0\r\n\r\n",
+            200,
+            Some(("/x", "0\r\n\r\n")),
+        ),
     ]);
 }
 
@@ -427,6 +439,11 @@ fn lines_and_names() {
         ("GET /x HTTP/1.1\r\nHost: a\r\nX(Y): z\r\n\r\n", 400, None),
         ("GET /x HTTP/1.1\r\nHost: a\r\nB\u{fc}: z\r\n\r\n", 400, None),
         ("GET /x HTTP/1.1\r\nHost: a\r\nno field\r\n\r\n", 400, None),
+        (
+            "GET /x HTTP/1.1\r\nHost: a\r\nX_Real_IP: 192.0.2.1\r\n\r\n",
+            200,
+            Some(("/x", "")),
+        ),
         (
             "GET /x HTTP/1.1\r\nHost: a\r\nCookie: a=1\r\nCookie: b=2\r\n\r\n",
             200,

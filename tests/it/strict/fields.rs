@@ -1,4 +1,4 @@
-//! Fields: those that end here, those that are joined, and loops.
+//! Fields: those that end here, those that are joined, those with an underscore, and loops.
 
 use super::origin::{StrictOrigin, Then};
 use crate::harness::{Gateway, Request, wait_until};
@@ -70,6 +70,51 @@ fn cookies_reach_the_origin_in_one_field() {
         .header("Cookie", "c=3");
     assert_eq!(gateway.exchange(&request).status, 200);
     assert_eq!(origin.take_only().field("cookie"), Some("a=1; b=2; c=3"));
+}
+
+fn underscored() -> Request {
+    Request::get("/x")
+        .header("X_Real_IP", "192.0.2.1")
+        .header("x_a", "1")
+        .header("X-A", "2")
+}
+
+#[test]
+fn underscored_fields_are_dropped_and_counted() {
+    let origin = StrictOrigin::start();
+    let gateway = Gateway::start(&origin.config());
+    assert_eq!(gateway.exchange(&underscored()).status, 200);
+    let seen = origin.take_only();
+    assert_eq!(
+        (seen.field("x-a"), seen.field("x-real-ip")),
+        (Some("2"), Some("127.0.0.1"))
+    );
+    gateway.wait_for_metric("serin_http_underscored_headers_total", &[("action", "drop")], 2.0);
+}
+
+#[test]
+fn underscored_fields_can_be_refused_or_kept_from_one_request_to_the_next() {
+    let origin = StrictOrigin::start();
+    let kept = crate::harness::Origin::start("kept");
+    let config =
+        |action: &str, config: &str| format!("server:\n  underscores_in_headers: {action}\n{config}");
+    let gateway = Gateway::start(&config("refuse", &origin.config()));
+    let mut client = gateway.client();
+    client
+        .exchange(&underscored())
+        .assert_own_answer(400, "Bad request");
+    client.assert_closes();
+    gateway.wait_for_metric(
+        "serin_http_underscored_headers_total",
+        &[("action", "refuse")],
+        2.0,
+    );
+    assert_eq!(gateway.get("/x").status, 200);
+    assert_eq!(origin.take().len(), 1);
+
+    gateway.apply(&config("keep", &crate::harness::shop(&[(&kept, 1)])));
+    assert_eq!(gateway.exchange(&underscored()).status, 200);
+    assert_eq!(kept.only().header("x_real_ip"), Some("192.0.2.1"));
 }
 
 /// The gateway is its own origin: each request comes back as another one, until it has come too often.
