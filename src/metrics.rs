@@ -70,6 +70,8 @@ pub struct Metrics {
     pub health_probe_duration: HistogramVec,
     /// Requests being served now.
     pub in_flight: IntGauge,
+    /// Fields of requests whose names have an underscore, by `action`: `drop`, `refuse`.
+    pub underscored_headers: IntCounterVec,
     /// Client connections open now.
     pub connections: IntGauge,
     /// Client connections accepted.
@@ -238,6 +240,12 @@ impl Metrics {
                 &["upstream"],
             ),
             in_flight: gauge(r, "serin_http_requests_in_flight", "Requests being served now."),
+            underscored_headers: counters(
+                r,
+                "serin_http_underscored_headers_total",
+                "Request header fields with an underscore in their name that were not passed on.",
+                &["action"],
+            ),
             connections: gauge(r, "serin_connections", "Client connections open now."),
             connections_accepted: counter(
                 r,

@@ -269,6 +269,7 @@ pub(crate) struct Server {
     pub(crate) access_log: Value,
     pub(crate) dns: Dns,
     pub(crate) limits: Limits,
+    pub(crate) underscores_in_headers: String,
     pub(crate) timeouts: Timeouts,
     pub(crate) retries: Retries,
     pub(crate) variant_header: bool,

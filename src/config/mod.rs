@@ -30,6 +30,7 @@ pub(crate) mod schema;
 pub mod secret;
 mod source;
 mod suggest;
+mod underscores;
 mod yaml;
 
 use std::hash::{Hash, Hasher};
@@ -148,6 +149,9 @@ fn check_and_build(
         .is_none_or(|server| server["store"]["kind"] != "memory");
     review::review(&rows, &identities, is_kept, &mut checker);
     ring::warn(&rows, &identities, &mut checker);
+    if let Some(server) = &server {
+        underscores::warn(&rows, server, &mut checker);
+    }
     let mut built = None;
     if !checker.has_errors()
         && let Some(server) = server

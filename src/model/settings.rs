@@ -40,6 +40,8 @@ pub struct Settings {
     pub dns: Dns,
     /// Sizes a request may have.
     pub limits: Limits,
+    /// What becomes of a request's fields whose names have an underscore.
+    pub underscores_in_headers: UnderscoresInHeaders,
     /// How long clients may take.
     pub timeouts: Timeouts,
     /// How much of the load may be retries.
@@ -68,6 +70,7 @@ impl Default for Settings {
             variant_header: false,
             dns: Dns::default(),
             limits: Limits::default(),
+            underscores_in_headers: UnderscoresInHeaders::default(),
             timeouts: Timeouts::default(),
             retries: RetryBudget::default(),
             shutdown: Shutdown::default(),
@@ -294,6 +297,19 @@ impl Default for Limits {
             connections_per_ip: None,
         }
     }
+}
+
+/// What becomes of header fields whose names have an underscore, which CGI and its like cannot tell from a
+/// hyphen: a client could write `X_Real_IP` where the gateway writes `X-Real-IP`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum UnderscoresInHeaders {
+    /// The request goes on without them, as in nginx.
+    #[default]
+    Drop,
+    /// The request is answered with 400.
+    Refuse,
+    /// They are passed on like others.
+    Keep,
 }
 
 /// How long clients may take, and what is left at a Target out of rotation.

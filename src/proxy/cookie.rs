@@ -2,9 +2,32 @@
 
 use std::time::Duration;
 
+use http::header::COOKIE;
 use http::{HeaderMap, HeaderValue};
+use pingora_http::RequestHeader;
 
 use super::context::Client;
+
+/// Joins several `Cookie` fields into one, with `; ` between them. HTTP/2 lets a client send crumbs, and
+/// RFC 9113 §8.2.3 asks to join them before anything that is not HTTP/2 sees them; an HTTP/1.1 client may
+/// send one field only (RFC 6265 §5.4), and what one with several means is the same. Nothing to do, and no
+/// allocation, for one field or none.
+pub fn join_crumbs(request: &mut RequestHeader) {
+    let mut crumbs = request.headers.get_all(COOKIE).iter();
+    if crumbs.next().is_none() || crumbs.next().is_none() {
+        return;
+    }
+    let crumbs: Vec<_> = request
+        .headers
+        .get_all(COOKIE)
+        .iter()
+        .map(HeaderValue::as_bytes)
+        .collect();
+    // Values with a separator that may stand in one make a value.
+    if let Ok(joined) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..])) {
+        let _ = request.insert_header(COOKIE, joined);
+    }
+}
 
 /// The value of a cookie; an empty one counts as absent.
 pub fn value<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a [u8]> {
@@ -13,7 +36,7 @@ pub fn value<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a [u8]> {
 
 /// The values of all cookies of a name: a client may hold several, of other paths or domains.
 pub fn values<'a>(headers: &'a HeaderMap, name: &str) -> impl Iterator<Item = &'a [u8]> {
-    let lines = headers.get_all(http::header::COOKIE).iter();
+    let lines = headers.get_all(COOKIE).iter();
     lines
         .flat_map(|line| line.as_bytes().split(|byte| *byte == b';'))
         .filter_map(move |pair| {
@@ -43,6 +66,31 @@ pub fn set_cookie(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn crumbs_are_joined_into_one_field() {
+        for (crumbs, joined) in [
+            (&[][..], &[][..]),
+            (&["a=1; b=2"], &["a=1; b=2"]),
+            (&["a=1", "b=2"], &["a=1; b=2"]),
+            (&["a=1", "b=2; c=3", "d=\u{fc}"], &["a=1; b=2; c=3; d=\u{fc}"]),
+        ] {
+            let mut request = RequestHeader::build("GET", b"/", None).unwrap();
+            for crumb in crumbs {
+                let value = HeaderValue::from_bytes(crumb.as_bytes()).unwrap();
+                request.append_header("cookie", value).unwrap();
+            }
+            join_crumbs(&mut request);
+            let found: Vec<_> = request
+                .headers
+                .get_all(COOKIE)
+                .iter()
+                .map(HeaderValue::as_bytes)
+                .collect();
+            let expected: Vec<_> = joined.iter().map(|value| value.as_bytes()).collect();
+            assert_eq!(found, expected, "{crumbs:?}");
+        }
+    }
 
     #[test]
     fn cookies_are_found_among_others() {

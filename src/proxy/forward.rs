@@ -16,6 +16,8 @@ use crate::snapshot::{Destination, Route, Upstream};
 
 /// How this proxy names itself in `Via` and `Server`.
 pub const PRODUCT: &str = concat!("serin/", env!("CARGO_PKG_VERSION"));
+/// The part of [`PRODUCT`] that all releases have in common.
+pub const PRODUCT_NAME: &[u8] = b"serin/";
 /// `Via` towards the next hop for a message that came by HTTP/1.1.
 pub const VIA_HTTP_1: HeaderValue =
     HeaderValue::from_static(concat!("1.1 serin/", env!("CARGO_PKG_VERSION")));

@@ -1,5 +1,5 @@
-//! How a request goes through, in this order: `limits → client → route → identify → release → select →
-//! forward → respond → record`; `retry` when a try fails.
+//! How a request goes through, in this order: `client → received → limits → conformance → route → identify →
+//! release → select → forward → respond → record`; `retry` when a try fails.
 //!
 //! This file is Pingora's [`ProxyHttp`]: one call per phase and the order of phases, no logic.
 //! Every phase reads the one [`Snapshot`](crate::snapshot::Snapshot) that the request took when it
@@ -7,16 +7,23 @@
 //! (after it, Pingora closes), so an Upstream without any Target is answered there.
 
 mod accept;
+pub mod authority;
 mod client;
+mod conformance;
 mod context;
 mod cookie;
 pub mod explain;
+mod field_names;
 mod forward;
+mod framing;
 mod hash_input;
+mod hop_by_hop;
 mod identify;
 mod limits;
+mod own_hops;
 mod path;
 mod query;
+mod received;
 mod record;
 pub mod release;
 mod request_id;
@@ -24,12 +31,13 @@ mod respond;
 mod retry;
 mod route;
 mod select;
+pub mod target;
+mod upgrade;
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::header::HOST;
 use http::{StatusCode, Version};
 use pingora_core::modules::http::HttpModules;
 use pingora_core::protocols::l4::socket::SocketAddr;
@@ -116,6 +124,9 @@ impl ProxyHttp for Gateway {
         session.set_write_timeout(Some(settings.timeouts.body_idle));
         // What is left of a body after an answer that needed none of it.
         session.set_total_drain_timeout(Some(settings.timeouts.body_idle));
+        // RFC 9110 §15.2: a client of HTTP/1.0 is sent no status of this class.
+        let is_old = session.req_header().version < Version::HTTP_11;
+        session.set_ignore_info_resp(is_old);
         ctx.client = client::identify_client(session, &settings.trusted_ips);
         ctx.wants_debug = ctx.client.is_trusted && session.get_header_bytes(forward::X_SERIN_DEBUG) == b"1";
         ctx.exchange = exchange.map_err(|bad| {
@@ -126,7 +137,10 @@ impl ProxyHttp for Gateway {
     }
 
     async fn request_filter(&self, session: &mut Session, ctx: &mut Self::CTX) -> Result<bool> {
-        match answer_to_request(session.req_header(), ctx) {
+        let underscores = ctx.snapshot.settings.underscores_in_headers;
+        let answer = received::take_request(session, underscores)
+            .or_else(|| answer_to_request(session.req_header(), ctx));
+        match answer {
             Some(answer) => answer.send(session, ctx).await.map(|()| true),
             None => Ok(false),
         }
@@ -168,6 +182,8 @@ impl ProxyHttp for Gateway {
     ) -> Result<()> {
         // A body that is sent again is counted again.
         ctx.body_bytes = 0;
+        upgrade::forward_upgrade(session.req_header(), request);
+        cookie::join_crumbs(request);
         forward::rewrite_request(session.req_header(), request, ctx)
     }
 
@@ -198,6 +214,8 @@ impl ProxyHttp for Gateway {
         response: &mut ResponseHeader,
         ctx: &mut Self::CTX,
     ) -> Result<()> {
+        upgrade::check_switch(session.req_header(), response)?;
+        framing::check_response_framing(response)?;
         if !is_final(response.status) {
             return Ok(());
         }
@@ -232,9 +250,15 @@ impl ProxyHttp for Gateway {
         response: &mut ResponseHeader,
         ctx: &mut Self::CTX,
     ) -> Result<()> {
-        if response.status.is_informational() {
+        hop_by_hop::strip_hop_by_hop(response);
+        // Pingora gives a connection up when it answers before the body has come, and takes `100 Continue`,
+        // which asks for the body, for such an answer.
+        let is_informational = response.status.is_informational();
+        session.set_close_on_response_before_downstream_finish(!is_informational);
+        if is_informational {
             return Ok(());
         }
+        respond::frame_for_client(session, response);
         if session.is_process_shutting_down() {
             session.set_keepalive(None);
         }
@@ -297,12 +321,8 @@ fn answer_to_request(request: &RequestHeader, ctx: &mut Context) -> Option<Answe
     if let Some(answer) = limits::check_limits(request, &ctx.snapshot.settings.limits) {
         return Some(answer);
     }
-    // RFC 9112 §3.2; that there are not two is Pingora's care.
-    if request.version == Version::HTTP_11 && !request.headers.contains_key(HOST) {
-        return Some(Answer::closing(
-            StatusCode::BAD_REQUEST,
-            respond::message_of(StatusCode::BAD_REQUEST),
-        ));
+    if let Some(answer) = conformance::check_conformance(request) {
+        return Some(answer);
     }
     match route::find_route(request, ctx) {
         Ok(()) => identify_consumer(request, ctx).or_else(|| answer_without_target(request, ctx)),

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HeaderName, HeaderValue, LOCATION, SERVER, SET_COOKIE,
+    ALLOW, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HeaderName, HeaderValue, LOCATION, SERVER, SET_COOKIE,
     TRANSFER_ENCODING, UPGRADE, VARY, VIA, WWW_AUTHENTICATE,
 };
-use http::{HeaderMap, Method, StatusCode};
+use http::{Method, StatusCode, Version};
 use pingora_error::Result;
 use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
@@ -23,16 +23,20 @@ const X_KONG_UPSTREAM_LATENCY: HeaderName = HeaderName::from_static("x-kong-upst
 const X_KONG_PROXY_LATENCY: HeaderName = HeaderName::from_static("x-kong-proxy-latency");
 const X_KONG_RESPONSE_LATENCY: HeaderName = HeaderName::from_static("x-kong-response-latency");
 const X_SERIN_VARIANT: HeaderName = HeaderName::from_static("x-serin-variant");
-const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+/// What `Allow` says of a method that is refused whatever the Route; an origin may take fewer or others.
+const ALLOWED_METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
 
-/// Adds what this hop has to say to an origin's answer, and takes out what was for this hop only.
-pub fn rewrite_response(response: &mut ResponseHeader, ctx: &mut Context) -> Result<()> {
-    for name in nominated(&response.headers) {
-        response.remove_header(&name);
+/// Frames an origin's answer for a client of HTTP/1.0, which knows no transfer coding: the body ends with
+/// the connection unless its length is known (RFC 9112 §6.1).
+pub fn frame_for_client(session: &mut Session, response: &mut ResponseHeader) {
+    if session.req_header().version < Version::HTTP_11 && response.remove_header(&TRANSFER_ENCODING).is_some()
+    {
+        session.set_keepalive(None);
     }
-    response.remove_header(&KEEP_ALIVE);
-    response.remove_header(&PROXY_CONNECTION);
+}
+
+/// Adds what this hop has to say to an origin's answer.
+pub fn rewrite_response(response: &mut ResponseHeader, ctx: &mut Context) -> Result<()> {
     response.insert_header(VIA, via(&response.headers, response.version)?)?;
     if !response.headers.contains_key(SERVER) {
         response.insert_header(SERVER, HeaderValue::from_static(PRODUCT))?;
@@ -60,21 +64,6 @@ fn add_what_clients_are_told(response: &mut ResponseHeader, ctx: &mut Context) -
         add_debug_headers(response, ctx)?;
     }
     Ok(())
-}
-
-/// The fields that `Connection` names: they end at this hop (RFC 9110 §7.6.1). Those that frame the
-/// body stay, whatever an origin says.
-fn nominated(headers: &HeaderMap) -> Vec<HeaderName> {
-    let values = headers
-        .get_all(CONNECTION)
-        .iter()
-        .filter_map(|value| value.to_str().ok());
-    values
-        .flat_map(|value| value.split(',').map(str::trim))
-        .filter(|name| !name.eq_ignore_ascii_case("close") && !name.eq_ignore_ascii_case("keep-alive"))
-        .filter_map(|name| name.parse().ok())
-        .filter(|name| *name != CONTENT_LENGTH && *name != TRANSFER_ENCODING)
-        .collect()
 }
 
 fn milliseconds(duration: Duration) -> HeaderValue {
@@ -117,9 +106,11 @@ pub const fn message_of(status: StatusCode) -> &'static str {
         // nginx's 494, which it sends as 400; 431 is what RFC 6585 has for it.
         431 => "Request header or cookie too large",
         500 => "An unexpected error occurred",
+        501 => "Not implemented",
         502 => "An invalid response was received from the upstream server",
         503 => "The upstream server is currently unavailable",
         504 => "The upstream server is timing out",
+        508 => "Loop detected",
         _ => "An error occurred",
     }
 }
@@ -234,6 +225,8 @@ impl Answer {
         } else if self.status == StatusCode::UPGRADE_REQUIRED {
             // Kong also sends `Connection: Upgrade`; that field is Pingora's, which writes its own.
             header.insert_header(UPGRADE, "TLS/1.2, HTTP/1.1")?;
+        } else if self.status == StatusCode::METHOD_NOT_ALLOWED {
+            header.insert_header(ALLOW, ALLOWED_METHODS)?;
         }
         let format = preferred_format(&session.req_header().headers);
         let body = match &self.text {
@@ -260,6 +253,8 @@ impl Answer {
         )?;
         header.insert_header(X_KONG_REQUEST_ID, ctx.id.header_value())?;
         add_what_clients_are_told(&mut header, ctx)?;
+        // An informational answer of an origin may have gone before, after which this is not so.
+        session.set_close_on_response_before_downstream_finish(true);
         if self.connection == Connection::Close {
             session.set_keepalive(None);
         }

@@ -96,6 +96,7 @@ impl Builder<'_> {
             generation,
             settings: Arc::new(Settings {
                 limits: source.settings.limits.clone(),
+                underscores_in_headers: source.settings.underscores_in_headers,
                 timeouts: source.settings.timeouts.clone(),
                 retries: source.settings.retries,
                 trusted_ips: source.settings.trusted_ips.clone(),

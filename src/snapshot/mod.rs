@@ -114,6 +114,8 @@ impl Snapshot {
 pub struct Settings {
     /// Sizes a request may have.
     pub limits: model::Limits,
+    /// What becomes of fields whose names have an underscore.
+    pub underscores_in_headers: model::UnderscoresInHeaders,
     /// How long clients may take.
     pub timeouts: model::Timeouts,
     /// How much of the load may be retries.

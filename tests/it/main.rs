@@ -38,6 +38,7 @@ mod weighted;
 mod auth;
 mod errors;
 mod limits;
+mod strict;
 
 mod blue_green;
 mod drain;

@@ -272,7 +272,7 @@ fn paths_are_stripped_and_joined_as_kong_does() {
 }
 
 #[test]
-fn a_path_of_raw_bytes_is_carried_through() {
+fn a_path_of_encoded_bytes_is_carried_through_and_one_of_raw_bytes_is_not() {
     let origin = Origin::start("a");
     let gateway = routes(
         &origin,
@@ -282,11 +282,13 @@ fn a_path_of_raw_bytes_is_carried_through() {
         ],
     );
     let mut client = gateway.client();
-    for (target, upstream) in [("/b\u{e9}/x", "/b\u{e9}/x"), ("/caf\u{e9}/x", "/x")] {
+    for (target, upstream) in [("/b%C3%A9/x", "/b%C3%A9/x"), ("/caf%C3%A9/x", "/x")] {
         origin.forget();
         assert_eq!(client.get(target).status, 200, "{target}");
         assert_eq!(origin.only().target, upstream);
     }
+    client.get("/b\u{e9}/x").assert_own_answer(400, "Bad request");
+    assert_eq!(origin.count(), 1);
 }
 
 #[test]

@@ -11,7 +11,7 @@ use crate::config::schema::address::parse_network;
 use crate::config::schema::units;
 use crate::model::{
     AccessLog, AccessLogFormat, AddressFamily, Admin, Dns, Limits, ListenProtocol, Listener, RetryBudget,
-    Secret, Settings, Shutdown, Store, Timeouts, TlsVersion, Token,
+    Secret, Settings, Shutdown, Store, Timeouts, TlsVersion, Token, UnderscoresInHeaders,
 };
 
 /// Builds the settings; what is missing because of an error keeps its default.
@@ -101,6 +101,11 @@ pub(in crate::config) fn settings(server: Map<String, Value>, checker: &mut Chec
                 .as_u64()
                 .and_then(|count| usize::try_from(count).ok()),
         },
+        underscores_in_headers: match &*server.underscores_in_headers {
+            "keep" => UnderscoresInHeaders::Keep,
+            "refuse" => UnderscoresInHeaders::Refuse,
+            _ => UnderscoresInHeaders::Drop,
+        },
         timeouts: Timeouts {
             header: duration(&server.timeouts.header, defaults.timeouts.header),
             tls_handshake: duration(&server.timeouts.tls_handshake, defaults.timeouts.tls_handshake),
@@ -166,7 +171,7 @@ mod tests {
         let settings = load(&format!(
             "server:\n  threads: 3\n  listeners: [{{address: '[::1]:0'}}, {{address: 127.0.0.1:9000, h2c: true}}, {{address: 127.0.0.1:9002, tls: true}}, {{address: 'unix:/s'}}]\n  tls: {{min_version: '1.3'}}\n  status: false\n  admin: {{address: 127.0.0.1:9001, token: sixteen bytes of t, read_token: sixteen bytes of r, hosts: [admin.example], origins: ['https://a.example']}}\n  store: {{kind: memory}}\n  \
              secret: {secret}\n  secret_file: /tmp/s\n  trusted_ips: [10.0.0.0/8, '::1']\n  dns: {{resolvers: ['127.0.0.1:53'], family: ipv4}}\n  access_log: {{format: combined, path: /a}}\n  variant_header: true\n  \
-             limits: {{header_bytes: 1KiB, headers: 7, uri_bytes: 100, body_bytes: 2MiB, body_rate: 1KiB, connections: 8, connections_per_ip: 9}}\n  \
+             limits: {{header_bytes: 1KiB, headers: 7, uri_bytes: 100, body_bytes: 2MiB, body_rate: 1KiB, connections: 8, connections_per_ip: 9}}\n  underscores_in_headers: refuse\n  \
              timeouts: {{header: 1s, tls_handshake: 2s, body_idle: 500ms, keepalive: 1m30s, requests_per_connection: 5, target_drain: 5m}}\n  retries: {{budget_percent: 50, min_concurrent: 0}}\n  \
              shutdown: {{pre_stop_delay: 1s, drain: 0s}}"
         ))
@@ -220,6 +225,7 @@ mod tests {
                 connections: 8,
                 connections_per_ip: Some(9),
             },
+            underscores_in_headers: UnderscoresInHeaders::Refuse,
             timeouts: Timeouts {
                 header: Duration::from_secs(1),
                 tls_handshake: Duration::from_secs(2),

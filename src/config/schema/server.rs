@@ -74,6 +74,13 @@ pub(crate) static SERVER: Record = Record {
         Field::new("access_log", Kind::RecordOrFalse(&ACCESS_LOG), "Access log; false for none.").or(|| json!({})),
         Field::new("dns", Kind::Record(&DNS), "How names of Targets and Services are looked up.").or(|| json!({})),
         Field::new("limits", Kind::Record(&LIMITS), "Sizes a request may have, and how many connections there may be.").or(|| json!({})),
+        Field::new(
+            "underscores_in_headers",
+            Kind::Choice { known: &["drop", "refuse", "keep"], kong_only: &[] },
+            "What becomes of a request's fields whose names have an underscore, which many an origin cannot tell from a hyphen.",
+        )
+        .or(|| json!("drop"))
+        .hint("drop: the request goes on without them; refuse: it is answered 400; keep: they are passed on"),
         Field::new("timeouts", Kind::Record(&TIMEOUTS), "How long clients may take, and what is left at a Target out of rotation.").or(|| json!({})),
         Field::new(
             "retries",

@@ -1,0 +1,125 @@
+//! Fields of an origin's answer that end at this hop (RFC 9110 §7.6.1).
+//!
+//! On the way to an origin Pingora takes them out, before [`forward`](super::forward) writes what is ours,
+//! so that no client can nominate that away.
+
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, HeaderName, PROXY_AUTHENTICATE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+};
+use http::{HeaderMap, StatusCode};
+use pingora_http::ResponseHeader;
+
+/// Fields that end here whether `Connection` names them or not. `Proxy-Authenticate` and its like are for
+/// the client next to their sender (RFC 9110 §11.7), which is this gateway; trailer fields do not pass, so
+/// what announces them does not either.
+static ALWAYS: [HeaderName; 6] = [
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    PROXY_AUTHENTICATE,
+    HeaderName::from_static("proxy-authentication-info"),
+    TE,
+    TRAILER,
+];
+
+/// Takes out of an answer what was for this hop only. An answer that switches protocols keeps its
+/// `Upgrade`, and `Connection` names that alone; in any other `Connection` is Pingora's to write.
+pub fn strip_hop_by_hop(response: &mut ResponseHeader) {
+    for name in nominated(&response.headers) {
+        response.remove_header(&name);
+    }
+    for name in &ALWAYS {
+        // Rarely there, and to look is cheaper than to remove.
+        if response.headers.contains_key(name) {
+            response.remove_header(name);
+        }
+    }
+    response.remove_header(&CONNECTION);
+    if response.status == StatusCode::SWITCHING_PROTOCOLS {
+        // A constant that is a value cannot be refused.
+        let _ = response.insert_header(CONNECTION, "Upgrade");
+    } else {
+        response.remove_header(&UPGRADE);
+    }
+}
+
+/// The fields that `Connection` names. Those that frame the body stay, whatever an origin says, and
+/// `Upgrade` is left to the rule about it. Empty, and without allocation, where it names none.
+fn nominated(headers: &HeaderMap) -> Vec<HeaderName> {
+    let options = headers
+        .get_all(CONNECTION)
+        .iter()
+        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
+        .map(<[u8]>::trim_ascii);
+    options
+        .filter(|option| {
+            !option.eq_ignore_ascii_case(b"close") && !option.eq_ignore_ascii_case(b"keep-alive")
+        })
+        .filter_map(|option| HeaderName::from_bytes(option).ok())
+        .filter(|name| ![CONTENT_LENGTH, TRANSFER_ENCODING, UPGRADE].contains(name))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(status: u16, fields: &[(&'static str, &str)], left: &[(&str, &str)]) {
+        let mut response = ResponseHeader::build(status, None).unwrap();
+        for (name, value) in fields {
+            response.append_header(*name, *value).unwrap();
+        }
+        strip_hop_by_hop(&mut response);
+        let mut found: Vec<_> = response
+            .headers
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.to_str().unwrap()))
+            .collect();
+        found.sort_unstable();
+        assert_eq!(found, left, "{status} {fields:?}");
+    }
+
+    #[test]
+    fn what_is_for_one_hop_goes() {
+        let fields = [
+            ("Keep-Alive", "timeout=5"),
+            ("Proxy-Connection", "keep-alive"),
+            ("Proxy-Authenticate", "Basic"),
+            ("Proxy-Authentication-Info", "x"),
+            ("TE", "trailers"),
+            ("Trailer", "X-Sum"),
+            ("Upgrade", "h2c"),
+            ("X-Public", "1"),
+        ];
+        check(200, &fields, &[("x-public", "1")]);
+        check(426, &fields, &[("x-public", "1")]);
+    }
+
+    #[test]
+    fn what_connection_names_goes_but_for_what_frames_the_body() {
+        let fields = [
+            ("Connection", "keep-alive, X-One,x-TWO ,, bad name"),
+            ("Connection", "close, content-length, Transfer-Encoding"),
+            ("X-One", "1"),
+            ("X-Two", "2"),
+            ("X-Three", "3"),
+            ("Content-Length", "5"),
+        ];
+        check(200, &fields, &[("content-length", "5"), ("x-three", "3")]);
+    }
+
+    #[test]
+    fn a_switch_of_protocols_keeps_its_upgrade() {
+        let fields = [
+            ("Connection", "Upgrade, X-Hop"),
+            ("Upgrade", "websocket"),
+            ("X-Hop", "1"),
+            ("Sec-WebSocket-Accept", "a"),
+        ];
+        let left = [
+            ("connection", "Upgrade"),
+            ("sec-websocket-accept", "a"),
+            ("upgrade", "websocket"),
+        ];
+        check(101, &fields, &left);
+    }
+}

@@ -1,0 +1,8 @@
+//! HTTP to the letter: what is refused, what is put straight, and that no bytes end up with another client.
+
+mod corpus;
+mod fields;
+mod origin;
+mod reader;
+mod responses;
+mod versions;
