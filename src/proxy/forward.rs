@@ -62,6 +62,10 @@ fn set_path(
     route: &Route,
     destination: &Destination,
 ) -> Result<()> {
+    // RFC 9110 §9.3.7: it asks about the server as a whole, and no path of a Service says where that is.
+    if received.raw_path() == b"*" {
+        return Ok(());
+    }
     let path = ctx.normalized_path.as_deref().unwrap_or(received.uri.path());
     let stripped = stripped_bytes(ctx, route);
     let received_query = received.uri.query();

@@ -80,6 +80,14 @@ fn hosts() {
 #[test]
 fn targets() {
     check(&[
+        // Written anew, so that nobody behind reads two words where this one reads one.
+        ("GET /a b HTTP/1.1\r\nHost: a\r\n\r\n", 200, Some(("/a%20b", ""))),
+        (
+            "GET /x?\u{1} HTTP/1.1\r\nHost: a\r\n\r\n",
+            200,
+            Some(("/x?%01", "")),
+        ),
+        ("OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n", 200, Some(("*", ""))),
         (
             "GET /a?b=%zz HTTP/1.1\r\nHost: a\r\n\r\n",
             200,

@@ -30,6 +30,21 @@ fn fields_for_one_hop_do_not_reach_the_client() {
 }
 
 #[test]
+fn a_method_that_is_refused_is_told_which_are_not() {
+    let origin = StrictOrigin::start();
+    let gateway = Gateway::start(&origin.config());
+    let mut client = gateway.client();
+    let response = client.exchange(&Request::new("TRACE", "/x").header("Cookie", "secret"));
+    response.assert_own_answer(405, "Method not allowed");
+    assert_eq!(
+        response.header("Allow"),
+        Some("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")
+    );
+    assert_eq!(client.get("/x").status, 200);
+    assert_eq!(origin.take_only().method, "GET");
+}
+
+#[test]
 fn an_answer_has_one_date() {
     let origin = StrictOrigin::start();
     let gateway = Gateway::start(&origin.config());
