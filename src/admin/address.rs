@@ -21,14 +21,7 @@ const NESTED: [(&str, &str); 4] = [
     ("acls", "acls"),
 ];
 /// Collections of Kong that are always empty here, so that its clients need not be told apart.
-pub(super) const EMPTY: [&str; 6] = [
-    "ca_certificates",
-    "vaults",
-    "keys",
-    "key-sets",
-    "hmac-auths",
-    "oauth2",
-];
+pub(super) const EMPTY: [&str; 5] = ["vaults", "keys", "key-sets", "hmac-auths", "oauth2"];
 /// Kinds without a collection of their own: they are reached through others.
 const ONLY_NESTED: [&str; 2] = ["targets", "consumer_group_consumers"];
 

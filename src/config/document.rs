@@ -14,6 +14,9 @@ use serde_json::{Map, Value};
 #[derive(Debug, Deserialize)]
 pub(crate) struct Service {
     pub(crate) name: Option<String>,
+    pub(crate) protocol: String,
+    pub(crate) tls_verify: Option<bool>,
+    pub(crate) ca_certificates: Option<Vec<String>>,
     pub(crate) retries: u16,
     pub(crate) host: String,
     pub(crate) port: u16,

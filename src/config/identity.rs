@@ -84,6 +84,7 @@ pub(crate) fn resolve(rows: &[Row<'_>], is_complete: bool, checker: &mut Checker
     };
     // Parents first: a child's id may be made from its parent's.
     for entity in [
+        "ca_certificates",
         "certificates",
         "services",
         "upstreams",
@@ -92,6 +93,7 @@ pub(crate) fn resolve(rows: &[Row<'_>], is_complete: bool, checker: &mut Checker
     ] {
         resolver.identify(entity, checker);
     }
+    resolver.refer("services", "client_certificate", "certificates", checker);
     for (entity, field, parent) in [
         ("snis", "certificate", "certificates"),
         ("routes", "service", "services"),

@@ -121,6 +121,7 @@ mod tests {
                 let (cert, key) = crate::tls::tests::made(&["shop.example"]);
                 alone(json!({"cert": cert, "key": key}))
             }
+            "ca_certificates" => alone(json!({"cert": crate::tls::tests::authority()})),
             "snis" => alone(json!({"name": "shop.example", "certificate": {"id": OTHER}})),
             "consumers" => alone(json!({"username": "alice"})),
             "consumer_groups" => alone(json!({"name": "gold"})),

@@ -5,11 +5,13 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use crate::tls::KeyPair;
+use crate::tls::{Authority, KeyPair};
 
 /// A certificate with its private key, perhaps twice: with an RSA key and with one on an elliptic curve.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Certificate {
+    /// Identity of the entity; `None` for one in files.
+    pub id: Option<Uuid>,
     /// What metrics and logs call it: the id of the entity, or the path of the file.
     pub label: String,
     /// One pair, or two of different kinds.
@@ -34,11 +36,21 @@ impl Certificate {
     /// Makes the certificate of an entity.
     pub fn of_entity(id: Uuid, pairs: Vec<KeyPair>, names: Vec<String>) -> Self {
         Self {
+            id: Some(id),
             label: id.to_string(),
             pairs,
             names,
         }
     }
+}
+
+/// The certificate of an authority.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CaCertificate {
+    /// Identity.
+    pub id: Uuid,
+    /// The certificate.
+    pub authority: Authority,
 }
 
 /// The earliest version of TLS that clients may speak.

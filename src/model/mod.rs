@@ -17,7 +17,7 @@ mod upstream;
 
 use std::sync::Arc;
 
-pub use certificate::{Certificate, CertificateFiles, TlsVersion};
+pub use certificate::{CaCertificate, Certificate, CertificateFiles, TlsVersion};
 pub use consumer::{
     BasicCredential, Consumer, JwtAlgorithm, JwtCredential, KeyCredential, Masked, PasswordHash,
 };
@@ -52,6 +52,8 @@ pub struct Configuration {
     pub consumers: Vec<Arc<Consumer>>,
     /// Every certificate with its names.
     pub certificates: Vec<Arc<Certificate>>,
+    /// Every authority that origins may be verified by.
+    pub ca_certificates: Vec<Arc<CaCertificate>>,
     /// Every plugin that is enabled.
     pub plugins: Vec<Arc<Plugin>>,
 }

@@ -14,6 +14,12 @@ pub struct Service {
     pub name: Option<String>,
     /// How the origin is spoken to.
     pub protocol: Protocol,
+    /// Whether the origin's certificate is verified, where there is one.
+    pub verifies: bool,
+    /// The authorities it is verified by; none stands for those of the system.
+    pub ca_certificates: Vec<Uuid>,
+    /// What is shown to an origin that asks for a certificate.
+    pub client_certificate: Option<Uuid>,
     /// The name of an Upstream, or else a host name or address that is dialled directly.
     pub host: String,
     /// Port used when `host` names no Upstream; 0 to 65535, default 80.
@@ -42,8 +48,26 @@ impl Service {
 /// How an origin is spoken to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Protocol {
-    /// Plain HTTP/1.1.
+    /// HTTP/1.1 in plain text.
     Http,
+    /// HTTP/1.1 by TLS.
+    Https,
+    /// HTTP/2 in plain text, by prior knowledge.
+    Grpc,
+    /// HTTP/2 by TLS.
+    Grpcs,
+}
+
+impl Protocol {
+    /// Says whether it is spoken by TLS.
+    pub fn is_secure(self) -> bool {
+        matches!(self, Self::Https | Self::Grpcs)
+    }
+
+    /// Says whether it is HTTP/2.
+    pub fn is_http2(self) -> bool {
+        matches!(self, Self::Grpc | Self::Grpcs)
+    }
 }
 
 /// A Route: the conditions under which a request belongs to a Service.

@@ -94,16 +94,36 @@ fn stripped_bytes(ctx: &Context, route: &Route) -> Option<usize> {
     ctx.matched.filter(|_| route.strip_path)?.path_bytes
 }
 
+/// Returns the name that the origin is asked for in a TLS handshake, and verified by: the host that is sent
+/// to it, without the port. An address is a name too.
+pub fn server_name(received: &RequestHeader, ctx: &Context, upstream: &Upstream) -> String {
+    let is_preserved = ctx.route().is_some_and(|route| route.preserve_host);
+    let own = || received.headers.get(HOST);
+    let host = is_preserved
+        .then(own)
+        .flatten()
+        .or_else(|| host_of(ctx, upstream));
+    let host = host.and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let name = match (host.strip_prefix('['), host.rsplit_once(':')) {
+        (Some(rest), _) => rest.split(']').next().unwrap_or_default(),
+        (None, Some((name, _))) => name,
+        (None, None) => host,
+    };
+    name.to_owned()
+}
+
+/// The host that belongs to the Target, or to its whole Upstream.
+fn host_of<'a>(ctx: &'a Context, upstream: &'a Upstream) -> Option<&'a HeaderValue> {
+    let endpoint = ctx.chosen.as_ref().map(|chosen| chosen.endpoint());
+    let own = upstream.host_header.as_ref();
+    own.or(endpoint.map(|endpoint| &endpoint.host_header))
+}
+
 fn set_host(request: &mut RequestHeader, ctx: &Context, route: &Route, upstream: &Upstream) -> Result<()> {
     if route.preserve_host {
         return Ok(());
     }
-    let endpoint = ctx.chosen.as_ref().map(|chosen| chosen.endpoint());
-    let host = upstream
-        .host_header
-        .as_ref()
-        .or(endpoint.map(|endpoint| &endpoint.host_header));
-    match host {
+    match host_of(ctx, upstream) {
         Some(host) => request.insert_header(HOST, host.clone()),
         None => Ok(()),
     }

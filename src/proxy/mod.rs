@@ -152,7 +152,7 @@ impl ProxyHttp for Gateway {
             return Error::e_explain(NO_TARGET_LEFT, "nothing is left to try");
         };
         let chosen = ctx.chosen.as_ref().expect("just chosen");
-        Ok(Box::new(HttpPeer {
+        let mut peer = HttpPeer {
             _address: SocketAddr::Inet(chosen.endpoint().address),
             scheme: Scheme::HTTP,
             sni: String::new(),
@@ -160,7 +160,19 @@ impl ProxyHttp for Gateway {
             client_cert_key: None,
             group_key: upstream.group_key,
             options: service.peer_options.clone(),
-        }))
+        };
+        if let Some(tls) = &service.tls {
+            peer.scheme = Scheme::HTTPS;
+            peer.sni = forward::server_name(session.req_header(), ctx, &upstream);
+            peer.client_cert_key.clone_from(&tls.client);
+            peer.group_key ^= tls.pool_key;
+            // Without a name Pingora would verify nothing, and not say so.
+            if peer.sni.is_empty() && tls.verifies {
+                let error = Error::explain(ErrorType::InvalidCert, "no name to verify the origin by");
+                return Err(error.into_up());
+            }
+        }
+        Ok(Box::new(peer))
     }
 
     fn fail_to_connect(

@@ -15,8 +15,8 @@ use super::guard::{Guards, secret_arguments};
 use super::plugins::PluginIndex;
 use super::release::ReleaseBuilder;
 use super::{
-    BuiltService, Certificates, Consumers, Guard, Release, Route, Router, Service, Services, Settings,
-    Snapshot, Upstream,
+    BuiltService, Certificates, Consumers, Guard, Release, Route, Router, Service, ServiceCertificates,
+    Services, Settings, Snapshot, Upstream,
 };
 use crate::access_log::AccessLog;
 use crate::health::Observed;
@@ -74,7 +74,7 @@ impl Builder<'_> {
                         Entry::Vacant(slot) => {
                             let service = declared.get(&id)?;
                             let upstream = upstreams.at(&named, &service.host, service.port);
-                            slot.insert(self.service(service, upstream))
+                            slot.insert(self.service(service, upstream, &source))
                         }
                     }),
                 };
@@ -82,7 +82,7 @@ impl Builder<'_> {
                 let release =
                     service
                         .zip(plugins.canary)
-                        .and_then(|(BuiltService { source, service }, plugin)| {
+                        .and_then(|(BuiltService { source, service, .. }, plugin)| {
                             releases.release(plugin, source, service, |host, port| {
                                 upstreams.at(&named, host, port)
                             })
@@ -117,18 +117,27 @@ impl Builder<'_> {
     }
 
     /// Compiles a Service, or takes over the one there is when it and its pool are the same.
-    fn service(&self, source: &Arc<model::Service>, upstream: Arc<Upstream>) -> BuiltService {
+    fn service(
+        &self,
+        source: &Arc<model::Service>,
+        upstream: Arc<Upstream>,
+        configuration: &Configuration,
+    ) -> BuiltService {
+        let certificates = certificates_of(source, configuration);
         let known = self
             .previous
             .and_then(|previous| previous.services.get(&source.id));
         let is_same = |known: &&BuiltService| {
-            Arc::ptr_eq(&known.source, source) && Arc::ptr_eq(&known.service.stable.upstream, &upstream)
+            Arc::ptr_eq(&known.source, source)
+                && Arc::ptr_eq(&known.service.stable.upstream, &upstream)
+                && known.certificates.are(&certificates)
         };
         match known.filter(is_same) {
             Some(known) => known.clone(),
             None => BuiltService {
                 source: source.clone(),
-                service: Arc::new(Service::build(source, upstream)),
+                service: Arc::new(Service::build(source, upstream, &certificates)),
+                certificates,
             },
         }
     }
@@ -159,6 +168,24 @@ impl Builder<'_> {
             Some(previous) if previous.source.consumers == source.consumers => previous.consumers.clone(),
             _ => Arc::new(Consumers::build(&source.consumers)),
         }
+    }
+}
+
+/// Returns the certificates that a Service refers to.
+fn certificates_of(service: &model::Service, configuration: &Configuration) -> ServiceCertificates {
+    let authority = |id: &Uuid| configuration.ca_certificates.iter().find(|ca| ca.id == *id);
+    let client = service.client_certificate.and_then(|id| {
+        let mut certificates = configuration.certificates.iter();
+        certificates.find(|certificate| certificate.id == Some(id))
+    });
+    ServiceCertificates {
+        authorities: service
+            .ca_certificates
+            .iter()
+            .filter_map(authority)
+            .cloned()
+            .collect(),
+        client: client.cloned(),
     }
 }
 

@@ -73,6 +73,7 @@ mod tests {
     fn certificate(label: &str, names: &[&str]) -> Arc<Certificate> {
         let (certificate, key) = made(&[label]);
         Arc::new(Certificate {
+            id: None,
             label: label.to_owned(),
             pairs: vec![KeyPair::parse(&certificate, &key).unwrap()],
             names: names.iter().map(|name| (*name).to_owned()).collect(),

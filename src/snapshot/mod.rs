@@ -40,7 +40,8 @@ pub use plugins::{PluginIndex, RoutePlugins};
 pub use publish::Published;
 pub use release::{Audience, Release, Rule, Split};
 pub use router::{Matched, Router, Subject};
-pub use service::{Destination, RetryReason, Service};
+use service::ServiceCertificates;
+pub use service::{Destination, OriginTls, RetryReason, Service};
 pub use upstream::{Availability, Endpoint, Endpoints, Hashing, Member, Selection, Session, Upstream};
 
 use crate::access_log::AccessLog;
@@ -85,6 +86,7 @@ type Services = HashMap<Uuid, BuiltService, ahash::RandomState>;
 #[derive(Debug, Clone)]
 struct BuiltService {
     source: Arc<model::Service>,
+    certificates: ServiceCertificates,
     service: Arc<Service>,
 }
 

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use ahash::RandomState;
 use pingora_core::upstreams::peer::PeerOptions;
+use pingora_core::utils::tls::{CertKey, WrappedX509, parse_x509};
 use prometheus::{Histogram, IntCounter};
 
 use super::Upstream;
@@ -21,8 +23,41 @@ pub struct Service {
     pub retries: u16,
     /// Timeouts and protocol towards the Targets, ready for Pingora.
     pub peer_options: PeerOptions,
+    /// TLS towards the Targets, if it is spoken.
+    pub tls: Option<OriginTls>,
     retries_by_reason: [Slot<IntCounter>; RetryReason::ALL.len()],
     retries_denied: Slot<IntCounter>,
+}
+
+/// TLS towards origins.
+#[derive(Debug)]
+pub struct OriginTls {
+    /// The origin's certificate is verified.
+    pub verifies: bool,
+    /// What is shown to an origin that asks for a certificate.
+    pub client: Option<Arc<CertKey>>,
+    /// Tells connections apart that were verified by different authorities, which Pingora's pool does not.
+    pub pool_key: u64,
+}
+
+/// Certificates that a Service refers to.
+#[derive(Debug, Clone, Default)]
+pub(super) struct ServiceCertificates {
+    /// Authorities that its origins are verified by.
+    pub authorities: Vec<Arc<model::CaCertificate>>,
+    /// What it shows.
+    pub client: Option<Arc<model::Certificate>>,
+}
+
+impl ServiceCertificates {
+    /// Says whether these are the same, and not only equal.
+    pub(super) fn are(&self, other: &Self) -> bool {
+        let mut authorities = self.authorities.iter().zip(&other.authorities);
+        let client = self.client.as_ref().map(Arc::as_ptr) == other.client.as_ref().map(Arc::as_ptr);
+        client
+            && self.authorities.len() == other.authorities.len()
+            && authorities.all(|(one, other)| Arc::ptr_eq(one, other))
+    }
 }
 
 /// Where the requests of one variant of a Service go.
@@ -65,14 +100,22 @@ impl RetryReason {
 
 impl Service {
     /// Compiles a Service whose stable requests go to `upstream`.
-    pub(super) fn build(source: &model::Service, upstream: Arc<Upstream>) -> Self {
+    pub(super) fn build(
+        source: &model::Service,
+        upstream: Arc<Upstream>,
+        certificates: &ServiceCertificates,
+    ) -> Self {
         let label: Arc<str> = source.label().into();
         let path = source.path.clone().unwrap_or_else(|| "/".to_owned());
         Self {
             stable: Destination::new(Variant::Stable, label.clone(), upstream, path),
             label,
             retries: source.retries,
-            peer_options: peer_options(source),
+            peer_options: peer_options(source, &certificates.authorities),
+            tls: source
+                .protocol
+                .is_secure()
+                .then(|| origin_tls(source, certificates)),
             retries_by_reason: Default::default(),
             retries_denied: Slot::default(),
         }
@@ -159,14 +202,50 @@ impl Destination {
 /// servers keep theirs, so that the side that closes is ours and no request meets a closing one.
 const UPSTREAM_IDLE: Duration = Duration::from_secs(60);
 
+/// Requests of gRPC that share a connection to a Target: what origins allow at least (RFC 9113 §6.5.2).
+/// Pingora's 1 would open a connection for each.
+const STREAMS_PER_CONNECTION: usize = 100;
+
+fn origin_tls(source: &model::Service, certificates: &ServiceCertificates) -> OriginTls {
+    let authorities = certificates.authorities.iter().map(|ca| ca.authority.der());
+    let client = certificates
+        .client
+        .as_ref()
+        .and_then(|certificate| certificate.pairs.first());
+    OriginTls {
+        verifies: source.verifies,
+        client: client.map(|pair| {
+            let chain = pair
+                .certified()
+                .cert
+                .iter()
+                .map(|certificate| certificate.to_vec());
+            Arc::new(CertKey::new(chain.collect(), pair.secret_der().to_vec()))
+        }),
+        pool_key: RandomState::with_seeds(5, 6, 7, 8).hash_one(authorities.collect::<Vec<_>>()),
+    }
+}
+
 /// Returns what Pingora must know of a Service to dial its Targets. Pingora's own defaults are no
 /// timeout at all, so every one is set.
-fn peer_options(service: &model::Service) -> PeerOptions {
+fn peer_options(service: &model::Service, authorities: &[Arc<model::CaCertificate>]) -> PeerOptions {
     let mut options = PeerOptions::new();
     options.connection_timeout = Some(service.connect_timeout);
     options.total_connection_timeout = Some(service.connect_timeout);
     options.read_timeout = Some(service.read_timeout);
     options.write_timeout = Some(service.write_timeout);
     options.idle_timeout = Some(UPSTREAM_IDLE);
+    options.verify_cert = service.verifies;
+    options.verify_hostname = service.verifies;
+    if !authorities.is_empty() {
+        let wrapped = authorities
+            .iter()
+            .map(|ca| WrappedX509::new(ca.authority.der().to_vec(), parse_x509));
+        options.ca = Some(wrapped.collect());
+    }
+    if service.protocol.is_http2() {
+        options.set_http_version(2, 2);
+        options.max_h2_streams = STREAMS_PER_CONNECTION;
+    }
     options
 }

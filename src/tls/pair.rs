@@ -16,6 +16,7 @@ use x509_parser::parse_x509_certificate;
 #[derive(Clone)]
 pub struct KeyPair {
     certified: Arc<CertifiedKey>,
+    key: Arc<PrivateKeyDer<'static>>,
     names: Vec<String>,
     expires_at: Duration,
 }
@@ -60,8 +61,8 @@ impl KeyPair {
         let own = chain.first().ok_or(PairError::Certificate)?;
         let (names, expires_at) = read_certificate(own).ok_or(PairError::Certificate)?;
         let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(|_| PairError::Key)?;
-        let key = any_supported_type(&key).map_err(|_| PairError::Key)?;
-        let certified = CertifiedKey::new(chain, key);
+        let signing = any_supported_type(&key).map_err(|_| PairError::Key)?;
+        let certified = CertifiedKey::new(chain, signing);
         match certified.keys_match() {
             Ok(()) | Err(rustls::Error::InconsistentKeys(InconsistentKeys::Unknown)) => {}
             Err(rustls::Error::InconsistentKeys(_)) => return Err(PairError::Mismatch),
@@ -69,6 +70,7 @@ impl KeyPair {
         }
         Ok(Self {
             certified: Arc::new(certified),
+            key: Arc::new(key),
             names,
             expires_at,
         })
@@ -77,6 +79,11 @@ impl KeyPair {
     /// Returns what a handshake shows and signs with.
     pub fn certified(&self) -> &Arc<CertifiedKey> {
         &self.certified
+    }
+
+    /// Returns the private key, DER, for the side of a handshake that Pingora makes.
+    pub fn secret_der(&self) -> &[u8] {
+        self.key.secret_der()
     }
 
     /// Returns the DNS names that the certificate is for, in lower case.
@@ -137,13 +144,21 @@ impl PartialEq for KeyPair {
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use rcgen::{CertificateParams, PKCS_ECDSA_P256_SHA256, PKCS_ED25519};
+    use rcgen::{BasicConstraints, CertificateParams, IsCa, PKCS_ECDSA_P256_SHA256, PKCS_ED25519};
 
     use super::*;
 
     /// Makes a certificate for names and its key, both PEM.
     pub(crate) fn made(names: &[&str]) -> (String, String) {
         made_with(names, &PKCS_ECDSA_P256_SHA256)
+    }
+
+    /// Makes the certificate of an authority, PEM.
+    pub(crate) fn authority() -> String {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let certificate = params.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap();
+        pem("CERTIFICATE", certificate.der())
     }
 
     fn made_with(names: &[&str], algorithm: &'static rcgen::SignatureAlgorithm) -> (String, String) {

@@ -218,7 +218,7 @@ mod tests {
         assert_eq!(
             field(&routes, "protocols"),
             json!({
-                "type": "set", "elements": {"type": "string", "one_of": ["http", "https"]}, "len_min": 1,
+                "type": "set", "elements": {"type": "string", "one_of": ["http", "https", "grpc", "grpcs"]}, "len_min": 1,
                 "required": true, "default": ["http", "https"],
             })
         );

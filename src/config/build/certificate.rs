@@ -6,8 +6,8 @@ use super::{Findings, read};
 use crate::config::document as written;
 use crate::config::schema::certificate::read_pair;
 use crate::entity::Entity;
-use crate::model::{Certificate, CertificateFiles};
-use crate::tls::KeyPair;
+use crate::model::{CaCertificate, Certificate, CertificateFiles};
+use crate::tls::{Authority, KeyPair};
 
 /// Builds a certificate; its names follow it.
 pub(super) fn certificate(from: &[Arc<Entity>], findings: &mut Findings) -> Option<Certificate> {
@@ -20,6 +20,15 @@ pub(super) fn certificate(from: &[Arc<Entity>], findings: &mut Findings) -> Opti
     let names = snis.iter().filter_map(|sni| sni.text("name"));
     let names = names.map(str::to_ascii_lowercase).collect();
     Some(Certificate::of_entity(entity.id, pairs, names))
+}
+
+/// Builds an authority's certificate.
+pub(super) fn ca_certificate(from: &[Arc<Entity>], _: &mut Findings) -> Option<CaCertificate> {
+    let entity = from.first()?;
+    Some(CaCertificate {
+        id: entity.id,
+        authority: Authority::parse(entity.text("cert")?).ok()?,
+    })
 }
 
 /// Takes a certificate and its key out of their files, which have been judged; `None` if they have changed
@@ -38,6 +47,7 @@ pub(super) fn from_files(written: &written::CertificateFiles) -> Option<Certific
         cert_file: written.cert_file.clone(),
         key_file: written.key_file.clone(),
         certificate: Arc::new(Certificate {
+            id: None,
             label: written.cert_file.display().to_string(),
             pairs: vec![pair],
             names,

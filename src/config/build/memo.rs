@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::finding::Findings;
 use crate::entity::{Entity, State};
-use crate::model::{Certificate, Consumer, Plugin, Route, Service, Upstream};
+use crate::model::{CaCertificate, Certificate, Consumer, Plugin, Route, Service, Upstream};
 
 /// The parts of the last model, each with what it was built from.
 #[derive(Debug, Default)]
@@ -19,6 +19,7 @@ pub struct Memo {
     pub(super) consumers: Built<Consumer>,
     pub(super) plugins: Built<Plugin>,
     pub(super) certificates: Built<Certificate>,
+    pub(super) ca_certificates: Built<CaCertificate>,
 }
 
 /// Parts of one type, by the entity's id.
@@ -46,6 +47,7 @@ impl Memo {
         retain(&mut self.consumers, state);
         retain(&mut self.plugins, state);
         retain(&mut self.certificates, state);
+        retain(&mut self.ca_certificates, state);
     }
 }
 

@@ -64,6 +64,12 @@ pub(crate) fn build(
                 let consumer = memo.consumers.take(from, &mut findings, consumer::consumer);
                 configuration.consumers.extend(consumer);
             }
+            "ca_certificates" => {
+                let ca = memo
+                    .ca_certificates
+                    .take(one(), &mut findings, certificate::ca_certificate);
+                configuration.ca_certificates.extend(ca);
+            }
             "certificates" => {
                 let from = parts.with_children(entity);
                 let certificate = memo
@@ -79,6 +85,7 @@ pub(crate) fn build(
             _ => {}
         }
     }
+    service::check_authorities(entities, &configuration, &mut findings);
     (configuration, findings)
 }
 

@@ -45,7 +45,7 @@ pub(super) fn route(from: &[Arc<Entity>], findings: &mut Findings) -> Option<Rou
 }
 
 pub(super) fn route_protocol(protocol: &str) -> RouteProtocol {
-    if protocol == "https" {
+    if matches!(protocol, "https" | "grpcs") {
         RouteProtocol::Https
     } else {
         RouteProtocol::Http

@@ -1,12 +1,15 @@
 //! Services.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
+
+use uuid::Uuid;
 
 use super::{Findings, read};
 use crate::config::document as written;
 use crate::entity::Entity;
-use crate::model::{Protocol, Service};
+use crate::model::{Configuration, Protocol, Service};
 
 /// Builds a Service.
 pub(super) fn service(from: &[Arc<Entity>], findings: &mut Findings) -> Option<Service> {
@@ -15,7 +18,20 @@ pub(super) fn service(from: &[Arc<Entity>], findings: &mut Findings) -> Option<S
     Some(Service {
         id: entity.id,
         name: service.name,
-        protocol: Protocol::Http,
+        protocol: match &*service.protocol {
+            "https" => Protocol::Https,
+            "grpc" => Protocol::Grpc,
+            "grpcs" => Protocol::Grpcs,
+            _ => Protocol::Http,
+        },
+        verifies: service.tls_verify.unwrap_or(true),
+        ca_certificates: service
+            .ca_certificates
+            .iter()
+            .flatten()
+            .filter_map(|id| Uuid::parse_str(id).ok())
+            .collect(),
+        client_certificate: entity.reference("client_certificate"),
         host: service.host,
         port: service.port,
         path: service.path,
@@ -25,6 +41,27 @@ pub(super) fn service(from: &[Arc<Entity>], findings: &mut Findings) -> Option<S
         read_timeout: Duration::from_millis(service.read_timeout),
         enabled: service.enabled,
     })
+}
+
+/// Reports authorities that Services name and that are not there.
+pub(super) fn check_authorities(
+    entities: &[Arc<Entity>],
+    configuration: &Configuration,
+    findings: &mut Findings,
+) {
+    let known: HashSet<Uuid> = configuration.ca_certificates.iter().map(|ca| ca.id).collect();
+    for service in &configuration.services {
+        for (index, id) in service.ca_certificates.iter().enumerate() {
+            let is_there = known.contains(id);
+            let entity = entities.iter().find(|entity| entity.id == service.id);
+            if let Some(entity) = entity.filter(|_| !is_there) {
+                let message = format!("invalid reference '{id}' (no such entry in 'ca_certificates')");
+                let hint = Some("declare it under 'ca_certificates' with this id, or leave it out");
+                let path = format!("ca_certificates[{index}]");
+                findings.error(entity, ("ca_certificates", Some(index)), path, message, hint);
+            }
+        }
+    }
 }
 
 #[cfg(test)]
@@ -41,6 +78,9 @@ mod tests {
             id: services[0].id,
             name: Some("a".into()),
             protocol: Protocol::Http,
+            verifies: true,
+            ca_certificates: Vec::new(),
+            client_certificate: None,
             host: "b".into(),
             port: 80,
             path: None,

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::{CREATED_AT, Child, Entity, Field, ID, Kind, Record, TAGS, UPDATED_AT, Unique, format, no_check};
 use crate::config::check::Scope;
-use crate::tls::{KeyPair, PairError};
+use crate::tls::{Authority, KeyPair, PairError};
 
 /// Certificates.
 pub(crate) static CERTIFICATES: Entity = Entity {
@@ -97,6 +97,54 @@ pub(crate) static SNIS: Entity = Entity {
     unique: &[Unique::of(&["name"])],
     children: &[],
     check: no_check,
+};
+
+/// Authorities by which origins are verified.
+pub(crate) static CA_CERTIFICATES: Entity = Entity {
+    name: "ca_certificates",
+    key: "cert_digest",
+    doc: "The certificate of an authority, by which Services verify their origins.",
+    fields: &[
+        ID,
+        Field::new(
+            "cert",
+            Kind::Text(&format::NON_EMPTY),
+            "The certificate, PEM; exactly one.",
+        )
+        .required()
+        .hint("the text of the file, as a block: cert: |"),
+        Field::new(
+            "cert_digest",
+            Kind::Text(&format::NON_EMPTY),
+            "SHA-256 of the certificate in hexadecimal digits; unique. Made when it is left out.",
+        ),
+        TAGS,
+        CREATED_AT,
+        UPDATED_AT,
+    ],
+    unique: &[Unique::of(&["cert_digest"])],
+    children: &[],
+    check: |scope| {
+        let Some(authority) = scope.text("cert").map(Authority::parse) else {
+            return;
+        };
+        match authority {
+            Ok(authority) => {
+                let digest = authority.digest();
+                if scope.text("cert_digest").is_some_and(|given| given != digest) {
+                    let hint = format!("leave it out, or write {digest}");
+                    scope.error(
+                        "cert_digest",
+                        "cert_digest is not that of the certificate",
+                        Some(hint),
+                    );
+                } else {
+                    scope.set("cert_digest", json!(digest));
+                }
+            }
+            Err(error) => scope.error("cert", error.to_string(), None),
+        }
+    },
 };
 
 fn check_pair(scope: &mut Scope<'_, '_>, cert: &'static str, key: &'static str) -> Option<KeyPair> {

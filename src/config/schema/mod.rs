@@ -78,7 +78,8 @@ pub(crate) struct Child {
 }
 
 /// All entities that a file may list at its top level; what others refer to comes before them.
-pub(crate) static ENTITIES: [&Entity; 14] = [
+pub(crate) static ENTITIES: [&Entity; 15] = [
+    &certificate::CA_CERTIFICATES,
     &certificate::CERTIFICATES,
     &certificate::SNIS,
     &service::SERVICES,
@@ -96,8 +97,7 @@ pub(crate) static ENTITIES: [&Entity; 14] = [
 ];
 
 /// Kong's entities that Serin does not have, so that a message can tell them from typing errors.
-pub(crate) const KONG_ONLY: [&str; 11] = [
-    "ca_certificates",
+pub(crate) const KONG_ONLY: [&str; 10] = [
     "filter_chains",
     "hmacauth_credentials",
     "key_sets",

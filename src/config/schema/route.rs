@@ -28,8 +28,8 @@ pub(crate) static ROUTES: Entity = Entity {
             "protocols",
             Kind::List {
                 of: &Kind::Choice {
-                    known: &["http", "https"],
-                    kong_only: &["grpc", "grpcs", "tcp", "tls", "tls_passthrough", "udp"],
+                    known: &["http", "https", "grpc", "grpcs"],
+                    kong_only: &["tcp", "tls", "tls_passthrough", "udp"],
                 },
                 min: 1,
                 is_set: true,
@@ -156,10 +156,12 @@ pub(crate) static ROUTES: Entity = Entity {
 
 /// Kong's rules for Routes of HTTP: a condition must be there, and none that belongs to streams.
 fn check(scope: &mut Scope<'_, '_>) {
-    let is_https = scope
-        .value("protocols")
-        .and_then(Value::as_array)
-        .is_some_and(|all| all.contains(&json!("https")));
+    let speaks = |protocol: &str| {
+        let protocols = scope.value("protocols").and_then(Value::as_array);
+        protocols.is_some_and(|all| all.contains(&json!(protocol)))
+    };
+    let is_https = speaks("https") || speaks("grpcs");
+    let is_grpc = speaks("grpc") || speaks("grpcs");
     let mut conditions = vec!["methods", "hosts", "headers", "paths"];
     conditions.extend(is_https.then_some("snis"));
     if scope.is_valid("protocols") && !conditions.iter().any(|name| has_condition(scope, name)) {
@@ -175,6 +177,11 @@ fn check(scope: &mut Scope<'_, '_>) {
             let message = format!("cannot set '{field}' when 'protocols' is 'http' or 'https'");
             scope.error(field, message, Some("leave it out".to_owned()));
         }
+    }
+    if is_grpc && scope.value("strip_path") == Some(&json!(true)) {
+        let hint = "set strip_path: false: a path of gRPC names the method that is called".to_owned();
+        let message = "'strip_path' cannot be set when 'protocols' is 'grpc' or 'grpcs'";
+        scope.error("strip_path", message, Some(hint));
     }
     let is_plain_only = scope.value("protocols") == Some(&json!(["http"]));
     if is_plain_only && has_condition(scope, "snis") {

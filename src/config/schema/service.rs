@@ -7,7 +7,6 @@ use super::{
 };
 use crate::config::check::Scope;
 
-const TLS_LATER: &str = "Serin does not speak TLS to origins yet";
 /// A timeout in milliseconds, as Kong takes it.
 const TIMEOUT: Kind = Kind::Integer {
     min: 1,
@@ -16,8 +15,8 @@ const TIMEOUT: Kind = Kind::Integer {
 
 /// Schemes under which an origin is spoken to.
 pub(crate) const PROTOCOL: Kind = Kind::Choice {
-    known: &["http"],
-    kong_only: &["grpc", "grpcs", "https", "tcp", "tls", "tls_passthrough", "udp"],
+    known: &["http", "https", "grpc", "grpcs"],
+    kong_only: &["tcp", "tls", "tls_passthrough", "udp"],
 };
 
 /// Services.
@@ -31,7 +30,7 @@ pub(crate) static SERVICES: Entity = Entity {
         Field::new("retries", Kind::Integer { min: 0, max: 32767 }, "Further tries after the first one failed.")
             .or(|| json!(5))
             .hint("0 for a single try"),
-        Field::new("protocol", PROTOCOL, "How the origin is spoken to.").or(|| json!("http")),
+        Field::new("protocol", PROTOCOL, "How the origin is spoken to: HTTP/1.1, or HTTP/2 with grpc, in plain text or, with https and grpcs, by TLS.").or(|| json!("http")),
         Field::new(
             "host",
             Kind::Text(&format::SERVICE_HOST),
@@ -51,17 +50,19 @@ pub(crate) static SERVICES: Entity = Entity {
             .or(|| json!(60000))
             .hint("milliseconds: 60000 is a minute"),
         TAGS,
-        Field::new("client_certificate", Kind::Reference("certificates"), "Certificate shown to the origin.")
-            .without_effect(TLS_LATER),
-        Field::new("tls_verify", Kind::Boolean, "Whether the origin's certificate is verified.").without_effect(TLS_LATER),
+        Field::new("client_certificate", Kind::Reference("certificates"), "Certificate shown to the origin, with https."),
+        Field::new(
+            "tls_verify",
+            Kind::Boolean,
+            "Whether the origin's certificate is verified, with https and grpcs; null stands for true.",
+        ),
         Field::new("tls_verify_depth", Kind::Integer { min: 0, max: 64 }, "Longest chain of certificates of the origin.")
-            .without_effect(TLS_LATER),
+            .without_effect("a chain is followed as far as it leads; its length proves nothing"),
         Field::new(
             "ca_certificates",
             Kind::List { of: &Kind::Text(&format::UUID), min: 0, is_set: false },
-            "Authorities by which the origin's certificate is verified.",
-        )
-        .without_effect(TLS_LATER),
+            "Authorities by which the origin's certificate is verified, by id; without any, those of the system.",
+        ),
         Field::new("enabled", Kind::Boolean, "A Service that is not enabled has no Routes in the table.").or(|| json!(true)),
         CREATED_AT,
         UPDATED_AT,
@@ -87,7 +88,7 @@ fn check(scope: &mut Scope<'_, '_>) {
     }
     if scope
         .text("protocol")
-        .is_some_and(|protocol| protocol != "https" && protocol != "tls")
+        .is_some_and(|protocol| protocol != "https" && protocol != "grpcs")
     {
         for field in [
             "client_certificate",
@@ -98,12 +99,23 @@ fn check(scope: &mut Scope<'_, '_>) {
             if scope.is_given(field) {
                 let message =
                     "value must be null: failed conditional validation given value of field 'protocol'";
-                let hint = format!(
-                    "'{field}' needs protocol 'https' or 'tls', which Serin does not have yet; leave it out"
-                );
+                let hint = format!("'{field}' needs protocol 'https' or 'grpcs'; leave it out");
                 scope.error(field, message, Some(hint));
             }
         }
+    }
+    if scope
+        .text("protocol")
+        .is_some_and(|protocol| protocol.starts_with("grpc"))
+        && scope.is_given("path")
+    {
+        let hint = "a path of gRPC names the method that is called; leave it out".to_owned();
+        let message = "value must be null: failed conditional validation given value of field 'protocol'";
+        scope.error("path", message, Some(hint));
+    }
+    if scope.value("tls_verify") == Some(&json!(false)) {
+        let hint = "whoever is on the way can read and change everything; give 'ca_certificates' for a private authority";
+        scope.warn("tls_verify", "the origin's certificate is not verified", hint);
     }
 }
 
@@ -127,7 +139,13 @@ fn expand_url(scope: &mut Scope<'_, '_>) {
     if let Some((message, hint)) = crate::config::check::refuse_choice(&PROTOCOL, &url.protocol) {
         scope.error("url", message, hint);
     }
-    let port = url.port.unwrap_or(if url.protocol == "https" { 443 } else { 80 });
+    let port = url
+        .port
+        .unwrap_or(if ["https", "grpcs"].contains(&&*url.protocol) {
+            443
+        } else {
+            80
+        });
     scope.set("protocol", json!(url.protocol));
     scope.set("host", json!(url.host));
     scope.set("port", json!(port));

@@ -105,13 +105,44 @@ impl Http2 {
         let response = self.wait(exchange.response)?;
         drop(exchange.body);
         let (head, body) = response.into_parts();
-        let fields = head.headers.iter();
-        let fields = fields.map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned()));
         Ok(Answer {
             status: head.status.as_u16(),
-            headers: Headers::new(fields.collect()),
+            headers: Headers::new(fields(&head.headers)),
             body,
         })
+    }
+
+    /// Begins a request whose body comes later.
+    pub fn open(&mut self, request: &Request) -> Exchange {
+        let (head, _) = request.to_http2();
+        let sender = &mut self.sender;
+        self.runtime.block_on(async {
+            std::future::poll_fn(|ctx| sender.poll_ready(ctx)).await.unwrap();
+            let (response, body) = sender.send_request(head, false).unwrap();
+            Exchange { response, body }
+        })
+    }
+
+    /// Sends a part of a request's body.
+    pub fn write(&mut self, exchange: &mut Exchange, part: &str, is_last: bool) {
+        let part = Bytes::copy_from_slice(part.as_bytes());
+        exchange.body.send_data(part, is_last).unwrap();
+    }
+
+    /// Waits for the header of an answer to a request that goes on.
+    pub fn answer_to(&mut self, exchange: &mut Exchange) -> Answer {
+        let (head, body) = self.wait(&mut exchange.response).unwrap().into_parts();
+        Answer {
+            status: head.status.as_u16(),
+            headers: Headers::new(fields(&head.headers)),
+            body,
+        }
+    }
+
+    /// Returns the trailers of an answer that has been read to its end.
+    pub fn trailers(&mut self, answer: &mut Answer) -> Option<Headers> {
+        let trailers = self.wait(answer.body.trailers()).unwrap()?;
+        Some(Headers::new(fields(&trailers)))
     }
 
     /// Waits for the next part of an answer's body; `None` at its end.
@@ -165,6 +196,14 @@ impl Http2 {
             .block_on(async { timeout(HANG_LIMIT, what).await })
             .expect("an answer within the limit")
     }
+}
+
+/// Returns fields by name, in the order of the map.
+pub fn fields(map: &http::HeaderMap) -> Vec<(String, String)> {
+    let text = |value: &http::HeaderValue| value.to_str().unwrap().to_owned();
+    map.iter()
+        .map(|(name, value)| (name.to_string(), text(value)))
+        .collect()
 }
 
 /// A runtime of one thread, as each connection has.

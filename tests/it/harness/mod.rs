@@ -9,12 +9,14 @@ mod client;
 mod config;
 mod dns;
 mod gateway;
+mod grpc;
 mod http2;
 mod message;
 mod origin;
 mod tls;
 mod wire;
 
+use http2::fields;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -23,6 +25,7 @@ pub use client::{Client, Request, Response, is_request_id};
 pub use config::{DEBUG, canary, shop, targets};
 pub use dns::{Answer as DnsAnswer, NameServer};
 pub use gateway::{Command, Gateway, complete, replace};
+pub use grpc::GrpcOrigin;
 pub use http2::{Http2, runtime};
 pub use origin::{Origin, Received, Reply};
 pub use tls::{Authority, TlsClient, serial};

@@ -170,6 +170,14 @@ impl Origin {
         origin
     }
 
+    /// Starts an origin that speaks TLS and insists on a certificate of the same authority.
+    pub fn start_mutual_tls(name: &str, authority: &Authority, names: &[&str]) -> Self {
+        let mut origin = Self::refusing(name);
+        origin.tls = Some(authority.mutual_server(names));
+        origin.accept();
+        origin
+    }
+
     /// Makes an origin that refuses connections.
     pub fn refusing(name: &str) -> Self {
         Self::refusing_at(name, [127, 0, 0, 1])

@@ -9,6 +9,8 @@ use base64::engine::general_purpose::STANDARD;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::crypto::ring;
 use rustls::pki_types::{PrivatePkcs8KeyDer, ServerName};
+use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
 use rustls::{
     ClientConfig, ClientConnection, RootCertStore, ServerConfig, StreamOwned, SupportedProtocolVersion,
 };
@@ -72,13 +74,26 @@ impl Authority {
 
     /// Makes what a server needs that goes by these names and addresses.
     pub(super) fn server(&self, names: &[&str]) -> Arc<ServerConfig> {
+        self.configure(names, WebPkiClientVerifier::no_client_auth())
+    }
+
+    /// Makes what a server needs that insists on a certificate of this authority.
+    pub(super) fn mutual_server(&self, names: &[&str]) -> Arc<ServerConfig> {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.0.der().clone()).unwrap();
+        let provider = Arc::new(ring::default_provider());
+        let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), provider);
+        self.configure(names, verifier.build().unwrap())
+    }
+
+    fn configure(&self, names: &[&str], verifier: Arc<dyn ClientCertVerifier>) -> Arc<ServerConfig> {
         let (certificate, key) = self.make(names);
         let key = PrivatePkcs8KeyDer::from(key.serialize_der());
         // Named, because a process may have more than one provider and none is the default by itself.
         let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()
             .unwrap()
-            .with_no_client_auth()
+            .with_client_cert_verifier(verifier)
             .with_single_cert(vec![certificate.der().clone()], key.into());
         Arc::new(config.unwrap())
     }

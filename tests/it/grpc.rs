@@ -1,0 +1,65 @@
+//! gRPC: HTTP/2 on both sides, trailers from end to end, messages as they come.
+
+use crate::harness::{Gateway, GrpcOrigin, Http2, Request};
+
+fn gateway(origin: &GrpcOrigin) -> Gateway {
+    Gateway::start(&format!(
+        "server:\n  listeners: [{{address: 127.0.0.1:0, h2c: true}}]\n\
+         services:\n- {{name: shop, protocol: grpc, host: shop, routes: [{{name: all, protocols: [grpc, grpcs], strip_path: false, paths: [/shop.Orders]}}]}}\n\
+         upstreams:\n- {{name: shop, targets: [{{target: '{}'}}]}}\n",
+        origin.address()
+    ))
+}
+
+fn call(message: &str) -> Request {
+    Request::new("POST", "/shop.Orders/Place")
+        .header("content-type", "application/grpc")
+        .header("te", "trailers")
+        .body(message)
+}
+
+#[test]
+fn a_call_has_its_status_in_trailers() {
+    let origin = GrpcOrigin::start();
+    let gateway = gateway(&origin);
+    let mut client = Http2::connect(gateway.address());
+    for _ in 0..3 {
+        let exchange = client.send(&call("message"));
+        let mut answer = client.answer(exchange);
+        assert_eq!(answer.status, 200);
+        assert_eq!(answer.headers.get("content-type"), Some("application/grpc"));
+        assert_eq!(client.part(&mut answer).as_deref(), Some(&b"message"[..]));
+        assert_eq!(client.part(&mut answer), None);
+        let trailers = client.trailers(&mut answer).unwrap();
+        assert_eq!(trailers.get("grpc-status"), Some("0"));
+    }
+    let received = origin.received();
+    assert_eq!(received.len(), 3);
+    assert_eq!(received[0].get("te"), Some("trailers"));
+    assert_eq!(received[0].get(":path"), Some("/shop.Orders/Place"));
+    assert_eq!(
+        received[0].get(":authority"),
+        Some(&*origin.address().to_string())
+    );
+    assert_eq!(origin.connections(), 1);
+}
+
+#[test]
+fn messages_of_a_stream_are_passed_on_as_they_come() {
+    let origin = GrpcOrigin::start();
+    let gateway = gateway(&origin);
+    let mut client = Http2::connect(gateway.address());
+    let mut exchange = client.open(&call(""));
+    client.write(&mut exchange, "one", false);
+    let mut answer = client.answer_to(&mut exchange);
+    assert_eq!(client.part(&mut answer).as_deref(), Some(&b"one"[..]));
+    for message in ["two", "three"] {
+        client.write(&mut exchange, message, message == "three");
+        assert_eq!(client.part(&mut answer).as_deref(), Some(message.as_bytes()));
+    }
+    assert_eq!(client.part(&mut answer), None);
+    assert_eq!(
+        client.trailers(&mut answer).unwrap().get("grpc-status"),
+        Some("0")
+    );
+}

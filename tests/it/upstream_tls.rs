@@ -1,0 +1,141 @@
+//! TLS towards origins: who is verified, by whom, under which name, and what is shown.
+
+use crate::harness::{Authority, Command, Gateway, Origin, Request, complete};
+
+/// A Service that speaks TLS to one origin by its address, for which the origin has a certificate.
+fn config(origin: &Origin, service: &str, more: &str) -> String {
+    format!(
+        "services:\n- {{name: shop, protocol: https, host: 127.0.0.1, port: {}, retries: 0, {service}routes: [{{name: all, paths: [/]}}]}}\n{more}",
+        origin.address().port()
+    )
+}
+
+/// Declares an authority under an id.
+fn authority(number: u8, authority: &Authority) -> String {
+    format!("- {{id: {}, cert: {:?}}}\n", id(number), authority.pem())
+}
+
+fn id(number: u8) -> String {
+    format!("5d1f1a3e-0000-4000-8000-{number:012}")
+}
+
+#[test]
+fn an_origin_is_verified_by_the_authorities_of_its_service() {
+    let (trusted, other) = (Authority::new(), Authority::new());
+    let origin = Origin::start_tls("a", &trusted, &["127.0.0.1"]);
+    let authorities = format!(
+        "ca_certificates:\n{}{}",
+        authority(1, &trusted),
+        authority(2, &other)
+    );
+    let with = |service: &str| Gateway::start(&config(&origin, service, &authorities));
+    let gateway = with(&format!("ca_certificates: [{}], ", id(1)));
+    let mut client = gateway.client();
+    for _ in 0..3 {
+        assert_eq!(client.get("/").text(), "a");
+    }
+    assert_eq!((origin.count(), origin.connections()), (3, 1));
+    origin.forget();
+
+    let message = "An invalid response was received from the upstream server";
+    for service in [format!("ca_certificates: [{}], ", id(2)), String::new()] {
+        with(&service).get("/").assert_own_answer(502, message);
+    }
+    assert_eq!(origin.count(), 0);
+}
+
+#[test]
+fn an_origin_is_verified_under_the_host_that_it_is_sent() {
+    let trusted = Authority::new();
+    let origin = Origin::start_tls("a", &trusted, &["shop.internal", "client.example"]);
+    let authorities = format!("ca_certificates:\n{}", authority(1, &trusted));
+    let config = |upstream: &str, route: &str| {
+        format!(
+            "services:\n- {{name: shop, protocol: https, host: shop, retries: 0, ca_certificates: [{}], routes: [{{name: all, paths: [/]{route}}}]}}\n\
+             upstreams:\n- {{name: shop, {upstream}targets: [{{target: '{}'}}]}}\n{authorities}",
+            id(1),
+            origin.address()
+        )
+    };
+    // The certificate is not for the address.
+    let gateway = Gateway::start(&config("", ""));
+    assert_eq!(gateway.get("/").status, 502);
+    gateway.apply(&config("host_header: 'shop.internal:8443', ", ""));
+    assert_eq!(gateway.get("/").status, 200);
+    assert_eq!(origin.only().header("Host"), Some("shop.internal:8443"));
+    gateway.apply(&config("", ", preserve_host: true"));
+    let of = |host: &str| gateway.exchange(&Request::get("/").host(host)).status;
+    assert_eq!((of("client.example"), of("other.example")), (200, 502));
+    let names: Vec<Option<String>> = origin.server_names();
+    let named = |name: &str| Some(name.to_owned());
+    assert_eq!(
+        names[1..],
+        [
+            named("shop.internal"),
+            named("client.example"),
+            named("other.example")
+        ]
+    );
+}
+
+#[test]
+fn verification_can_be_switched_off_and_that_is_said() {
+    let unknown = Authority::new();
+    let origin = Origin::start_tls("a", &unknown, &["other.example"]);
+    let config = config(&origin, "tls_verify: false, ", "");
+    let gateway = Gateway::start(&config);
+    assert_eq!(gateway.get("/").text(), "a");
+    gateway.wait_for_log("services[0].tls_verify: the origin's certificate is not verified");
+    let (code, stdout, _) = Command::new(&["check", "serin.yaml"])
+        .file("serin.yaml", &complete(&config))
+        .finish();
+    assert_eq!(code, Some(0));
+    assert!(stdout.contains("warning: services[0].tls_verify"), "{stdout}");
+}
+
+#[test]
+fn services_with_other_authorities_share_no_connection() {
+    let (trusted, other) = (Authority::new(), Authority::new());
+    let origin = Origin::start_tls("a", &trusted, &["127.0.0.1"]);
+    let service = |name: &str, ca: u8| {
+        format!(
+            "- {{name: {name}, protocol: https, host: shop, retries: 0, ca_certificates: [{}], routes: [{{name: {name}, paths: [/{name}]}}]}}\n",
+            id(ca)
+        )
+    };
+    let gateway = Gateway::start(&format!(
+        "services:\n{}{}upstreams:\n- {{name: shop, targets: [{{target: '{}'}}]}}\nca_certificates:\n{}{}",
+        service("one", 1),
+        service("two", 2),
+        origin.address(),
+        authority(1, &trusted),
+        authority(2, &other)
+    ));
+    let mut client = gateway.client();
+    assert_eq!(client.get("/one").status, 200);
+    // A connection that was verified for the other Service is idle, and is not for this one.
+    assert_eq!(gateway.get("/two").status, 502);
+    assert_eq!(client.get("/one").status, 200);
+    assert_eq!(origin.count(), 2);
+}
+
+#[test]
+fn a_certificate_is_shown_to_an_origin_that_asks() {
+    let trusted = Authority::new();
+    let origin = Origin::start_mutual_tls("a", &trusted, &["127.0.0.1"]);
+    let (cert, key) = trusted.pair(&["gateway.example"]);
+    let certificates = format!(
+        "ca_certificates:\n{}certificates:\n- {{id: {}, cert: {cert:?}, key: {key:?}}}\n",
+        authority(1, &trusted),
+        id(3)
+    );
+    let service = |more: &str| format!("ca_certificates: [{}], {more}", id(1));
+    let gateway = Gateway::start(&config(&origin, &service(""), &certificates));
+    assert_eq!(gateway.get("/").status, 502);
+    gateway.apply(&config(
+        &origin,
+        &service(&format!("client_certificate: {}, ", id(3))),
+        &certificates,
+    ));
+    assert_eq!(gateway.get("/").text(), "a");
+}
