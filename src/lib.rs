@@ -36,6 +36,7 @@ pub mod server;
 pub mod clock;
 pub mod lifecycle;
 pub mod metrics;
+pub mod upgrade;
 
 pub mod model;
 

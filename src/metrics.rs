@@ -84,6 +84,9 @@ pub struct Metrics {
     pub reload_timestamp: Gauge,
     /// Reloads by `outcome`: `applied`, `unchanged`, `refused`.
     pub reloads: IntCounterVec,
+    /// Upgrades by `outcome`: `failed` ones that this process has come back from, and the `completed` one by
+    /// which it has taken over.
+    pub upgrades: IntCounterVec,
     /// 1 while the source asks for something that only a restart can change.
     pub restart_required: IntGauge,
     /// Entities in which what is in force differs from the file.
@@ -262,6 +265,12 @@ impl Metrics {
                 r,
                 "serin_config_reloads_total",
                 "Reloads by outcome.",
+                &["outcome"],
+            ),
+            upgrades: counters(
+                r,
+                "serin_upgrades_total",
+                "Upgrades by outcome: failed ones that this process has come back from, and the completed one by which it has taken over.",
                 &["outcome"],
             ),
             restart_required: gauge(

@@ -14,6 +14,7 @@ use pingora_core::server::ShutdownWatch;
 use pingora_proxy::HttpProxy;
 
 use crate::connection::{Connections, Guarded};
+use crate::lifecycle::IDLE_GRACE;
 use crate::metrics::metrics;
 use crate::proxy::Gateway;
 
@@ -61,7 +62,9 @@ impl ServerApp for Edge {
         self.proxy.process_new(Box::new(stream), shutdown).await
     }
 
+    /// Called when no more connections are accepted: ends those without a request.
     async fn cleanup(&self) {
+        tokio::time::sleep(IDLE_GRACE).await;
         self.proxy.cleanup().await;
     }
 }

@@ -11,7 +11,7 @@
 //! port unnoticed.
 
 use std::net::{SocketAddr, TcpListener};
-use std::os::fd::IntoRawFd;
+use std::os::fd::{IntoRawFd, OwnedFd};
 
 use pingora_core::server::Fds;
 use socket2::{Domain, Protocol, Socket, Type};
@@ -54,6 +54,27 @@ impl Listener {
         .map_err(failed)?;
         let address = socket.local_addr().map_err(failed)?;
         Ok(Self { socket, address })
+    }
+
+    /// Takes a listening socket that another process has bound.
+    ///
+    /// # Errors
+    ///
+    /// When it is not one.
+    pub fn inherited(socket: OwnedFd) -> std::io::Result<Self> {
+        let socket = TcpListener::from(socket);
+        socket.set_nonblocking(true)?;
+        let address = socket.local_addr()?;
+        Ok(Self { socket, address })
+    }
+
+    /// Returns a duplicate, for another process.
+    ///
+    /// # Errors
+    ///
+    /// When no descriptor is left.
+    pub fn duplicate(&self) -> std::io::Result<OwnedFd> {
+        Ok(self.socket.try_clone()?.into())
     }
 
     /// Returns the address in force, with the port that was taken for 0.

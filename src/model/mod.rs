@@ -29,7 +29,7 @@ pub use service::{
 };
 pub use settings::{
     AccessLog, AccessLogFormat, AddressFamily, Admin, Dns, Limits, RetryBudget, Secret, Settings, Shutdown,
-    Store, Timeouts, Token,
+    Store, Timeouts, Token, Upgrade,
 };
 pub use units::{Share, Weight};
 pub use upstream::{Algorithm, HashInput, Hashing, SessionCookie, Target, TargetHost, Upstream, UpstreamKey};

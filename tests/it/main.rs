@@ -45,3 +45,4 @@ mod durable;
 mod reload;
 mod status;
 mod store;
+mod upgrade;
