@@ -20,6 +20,7 @@ use tokio::sync::watch;
 use crate::clock;
 use crate::metrics::metrics;
 use crate::model::Shutdown;
+use crate::notify;
 use crate::snapshot::Published;
 use crate::upgrade::Held;
 
@@ -175,6 +176,11 @@ impl Lifecycle {
         Hold(self.clone())
     }
 
+    /// Returns why the process ends, if it does and not by a signal.
+    pub fn why_ended(&self) -> Option<End> {
+        self.end.borrow().clone()
+    }
+
     async fn ended(&self) -> End {
         let mut end = self.end.subscribe();
         match end.wait_for(Option::is_some).await.map(|end| end.clone()) {
@@ -223,6 +229,10 @@ impl ShutdownSignalWatch for SignalWatch {
         };
         let shutdown = self.published.current().source.settings.shutdown.clone();
         self.lifecycle.drain();
+        // After a hand-over the service goes on, in another process.
+        if end != Some(End::HandedOver) {
+            notify::stopping();
+        }
         let delay = match &end {
             None => shutdown.pre_stop_delay,
             // The successor takes what still comes.

@@ -74,6 +74,8 @@ pub struct Metrics {
     pub connections: IntGauge,
     /// Client connections accepted.
     pub connections_accepted: IntCounter,
+    /// Panics, whatever they have cost.
+    pub panics: IntCounter,
     /// Access log lines dropped because the reader did not keep up.
     pub access_log_dropped: IntCounter,
     /// Number of the configuration in force.
@@ -238,6 +240,11 @@ impl Metrics {
                 r,
                 "serin_connections_accepted_total",
                 "Client connections accepted.",
+            ),
+            panics: counter(
+                r,
+                "serin_panics_total",
+                "Panics: each is a defect, and has cost a request or the process.",
             ),
             access_log_dropped: counter(
                 r,

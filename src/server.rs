@@ -4,6 +4,7 @@
 //! ready. Whatever goes wrong before the workers run is an error of `serin run`, and nothing has
 //! been served by then.
 
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -11,23 +12,26 @@ use async_trait::async_trait;
 use log::{info, warn};
 use pingora::server::configuration::ServerConf;
 use pingora::server::{RunArgs, Server, ShutdownWatch};
-use pingora::services::background::{BackgroundService, background_service};
+use pingora::services::background::BackgroundService;
 use tokio::runtime::Runtime;
 
 use crate::admin::{AdminService, Gate, StatusService, TokenError};
 use crate::config::reload::{Fingerprint, Reload, Source, with_causes};
 use crate::config::{Known, Loaded, load};
 use crate::control::{Keeper, RefusedError};
+use crate::descriptors;
 use crate::edge::{BindError, Listener, Worker};
 use crate::health::{HealthService, Observed, dns};
 use crate::lifecycle::{Intake, Lifecycle, SignalWatch};
 use crate::model::{self, Settings};
+use crate::notify;
 use crate::proxy::Gateway;
 use crate::rollout;
 use crate::snapshot::Published;
 use crate::store::{Embedded, Memory, Store, StoreError};
+use crate::supervise::{count_panics, part};
 use crate::upgrade::{
-    Estate, Held, Inherited, PlaceError, Role, Start, TakeOverError, Takeover, UpgradeService,
+    Estate, Held, Inherited, Launch, PlaceError, Role, Start, TakeOverError, Takeover, UpgradeService,
 };
 
 /// Idle connections to Targets that a worker keeps. Pingora's 128 are one list for all Upstreams:
@@ -62,6 +66,26 @@ pub enum StartError {
     System(#[from] std::io::Error),
 }
 
+impl StartError {
+    /// Returns a way out, where the error does not name one.
+    pub fn hint(&self) -> Option<&'static str> {
+        let Self::Bind(error) = self else { return None };
+        let cause = std::error::Error::source(error)?.downcast_ref::<std::io::Error>()?;
+        match cause.kind() {
+            ErrorKind::AddrInUse => Some(
+                "another process listens there: stop it, choose another address, or start with --upgrade to take over from a running serin",
+            ),
+            ErrorKind::PermissionDenied => Some(
+                "ports below 1024 need a privilege: choose a port from 1024 up, or give the process CAP_NET_BIND_SERVICE (systemd: AmbientCapabilities)",
+            ),
+            ErrorKind::AddrNotAvailable => Some(
+                "no interface of this host has the address: choose one that `ip address` shows, or 0.0.0.0 or [::] for all",
+            ),
+            _ => None,
+        }
+    }
+}
+
 /// Runs the proxy until it is told to stop; then the process exits. `is_upgrade`: takes over from the process
 /// that runs already.
 ///
@@ -70,6 +94,8 @@ pub enum StartError {
 /// When it cannot be started. Nothing has been served then, and a process that was to be taken over from goes
 /// on as if nothing had been.
 pub fn run(source: Source, is_upgrade: bool) -> Result<(), StartError> {
+    count_panics();
+    descriptors::raise_limit();
     let loaded_from = source.fingerprint();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -179,7 +205,7 @@ fn assemble(
     let reload = Reload::new(files.source, door.clone(), files.loaded_from);
     let mut server = Server::new_with_opt_and_conf(None, pingora_conf());
     server.bootstrap();
-    server.add_service(background_service("health", health));
+    server.add_service(part("health", health, &lifecycle));
     let control = Control {
         observed: observed.clone(),
         keeper: tokio::sync::Mutex::new(keeper),
@@ -187,8 +213,9 @@ fn assemble(
         store: store.clone(),
         published: published.clone(),
         lifecycle: lifecycle.clone(),
+        is_successor: takeover.is_some(),
     };
-    server.add_service(background_service("control", control));
+    server.add_service(part("control", control, &lifecycle));
     let gate = Arc::new(Gate::default());
     if let Some((socket, settings)) = admin {
         info!("admin on {}", socket.address());
@@ -205,7 +232,7 @@ fn assemble(
             of_now,
             lifecycle.clone(),
         )?;
-        server.add_service(background_service("admin", admin));
+        server.add_service(part("admin", admin, &lifecycle));
     }
     if let Some(socket) = status {
         info!("status on {}", socket.address());
@@ -216,7 +243,7 @@ fn assemble(
             door.clone(),
             observed,
         );
-        server.add_service(background_service("status", status));
+        server.add_service(part("status", status, &lifecycle));
     }
     for number in 0..workers {
         let gateway = Gateway::new(published.clone(), lifecycle.clone());
@@ -243,8 +270,8 @@ fn assemble(
         }
         (None, None) => Start::Closed,
     };
-    let upgrade = UpgradeService::new(estate, published.clone(), start);
-    server.add_service(background_service("upgrade", upgrade));
+    let upgrade = UpgradeService::new(estate, published.clone(), Launch::of_this_process()?, start);
+    server.add_service(part("upgrade", upgrade, &lifecycle));
     let watch = SignalWatch {
         lifecycle,
         published,
@@ -305,6 +332,7 @@ struct Control {
     store: Arc<dyn Store>,
     published: Arc<Published>,
     lifecycle: Arc<Lifecycle>,
+    is_successor: bool,
 }
 
 #[async_trait]
@@ -318,6 +346,7 @@ impl BackgroundService for Control {
             dns::run(&self.observed, resolver, &self.published, shutdown.clone()),
             rollout::run(&self.published, releases, &*self.store, shutdown.clone()),
             self.reload.run(shutdown, || self.lifecycle.part_started()),
+            notify::run(&self.lifecycle, self.is_successor),
         );
     }
 }

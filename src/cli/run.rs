@@ -52,6 +52,9 @@ pub fn run(arguments: Arguments) -> ExitCode {
         }
         Err(error) => {
             eprintln!("error: {}", with_causes(&error));
+            if let Some(hint) = error.hint() {
+                eprintln!("hint: {hint}");
+            }
             ExitCode::FAILURE
         }
     }

@@ -20,6 +20,7 @@ use tokio::sync::mpsc;
 
 use super::Overrides;
 use crate::control::Door;
+use crate::notify as manager;
 
 /// A file is written in several steps; the source is read when none came for this long.
 const QUIET: Duration = Duration::from_millis(15);
@@ -110,7 +111,14 @@ impl Reload {
             let now = self.source.fingerprint();
             if is_asked_for || now != seen {
                 seen = now;
+                // The manager waits for the end of a reload only that it has been told of.
+                if is_asked_for {
+                    manager::reloading();
+                }
                 self.door.load().await;
+                if is_asked_for {
+                    manager::reloaded();
+                }
             }
             is_asked_for = tokio::select! {
                 _ = hangup.recv() => true,

@@ -99,6 +99,8 @@ impl ProxyHttp for Gateway {
     fn init_downstream_modules(&self, _: &mut HttpModules) {}
 
     async fn early_request_filter(&self, session: &mut Session, ctx: &mut Self::CTX) -> Result<()> {
+        #[cfg(debug_assertions)]
+        crate::supervise::fault(session.req_header().uri.path());
         ctx.exchange = Exchange::of(session);
         let settings = &ctx.snapshot.settings;
         // Pingora forgets the limit after the first request. Only where it meant to keep the
@@ -220,7 +222,7 @@ impl ProxyHttp for Gateway {
         if response.status.is_informational() {
             return Ok(());
         }
-        if session.is_process_shutting_down() {
+        if self.lifecycle.phase() == Phase::Draining {
             session.set_keepalive(None);
         }
         respond::rewrite_response(response, ctx)

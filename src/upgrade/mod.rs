@@ -17,6 +17,7 @@
 //! its old process ends whether or not the new one has come up.
 
 mod channel;
+mod launch;
 mod message;
 mod place;
 mod predecessor;
@@ -24,6 +25,7 @@ mod service;
 mod sockets;
 mod successor;
 
+pub use launch::Launch;
 pub use message::Role;
 pub use place::PlaceError;
 pub use predecessor::Estate;

@@ -9,8 +9,10 @@ use async_trait::async_trait;
 use log::{error, info, warn};
 use pingora_core::server::ShutdownWatch;
 use pingora_core::services::background::BackgroundService;
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::channel::{Channel, Door};
+use super::launch::Launch;
 use super::message::Message;
 use super::place::{self, PlaceError};
 use super::predecessor::{Estate, Handover};
@@ -25,6 +27,7 @@ use crate::snapshot::Published;
 pub struct UpgradeService {
     estate: Estate,
     published: Arc<Published>,
+    launch: Launch,
     start: Mutex<Option<Start>>,
 }
 
@@ -69,10 +72,11 @@ impl Start {
 
 impl UpgradeService {
     /// Hands over the estate when asked to.
-    pub fn new(estate: Estate, published: Arc<Published>, start: Start) -> Self {
+    pub fn new(estate: Estate, published: Arc<Published>, launch: Launch, start: Start) -> Self {
         Self {
             estate,
             published,
+            launch,
             start: Mutex::new(Some(start)),
         }
     }
@@ -108,6 +112,21 @@ impl UpgradeService {
         let why = format!("the running process goes on, and this one must not: {why}");
         self.estate.lifecycle.end(End::Failed(why));
         std::future::pending().await
+    }
+
+    /// Starts a successor whenever it is asked to by SIGUSR2, if there is where it can ask.
+    async fn launch_successors(&self, can_ask: bool) {
+        let Ok(mut asked) = signal(SignalKind::user_defined2())
+            .inspect_err(|error| error!("cannot watch for SIGUSR2: {error}"))
+        else {
+            return std::future::pending().await;
+        };
+        while asked.recv().await.is_some() {
+            match can_ask {
+                true => self.launch.start(),
+                false => error!("SIGUSR2: this process cannot be upgraded while it runs; see server.upgrade"),
+            }
+        }
     }
 
     async fn wait_for_successors(&self, door: &Door) {
@@ -160,11 +179,16 @@ impl BackgroundService for UpgradeService {
             Some(Start::Listening(socket)) => Some(socket),
             Some(Start::TakingOver(takeover, path)) => self.take_over(*takeover, path).await,
         };
-        let Some(socket) = socket else { return };
+        let Some(socket) = socket else {
+            return self.launch_successors(false).await;
+        };
         match Door::open(socket) {
             Ok(door) => {
                 info!("upgrade: waiting for a successor");
-                self.wait_for_successors(&door).await;
+                tokio::select! {
+                    () = self.wait_for_successors(&door) => {}
+                    () = self.launch_successors(true) => {}
+                }
             }
             Err(error) => error!("this process cannot be upgraded while it runs: {error}"),
         }

@@ -40,8 +40,11 @@ mod errors;
 mod limits;
 
 mod blue_green;
+mod descriptors;
 mod drain;
 mod durable;
+mod notify;
+mod panics;
 mod reload;
 mod status;
 mod store;
