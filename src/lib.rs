@@ -20,6 +20,7 @@
 //! | [`balance`] | choosing among Targets |
 //! | [`health`] | which Targets may be chosen; outlives snapshots |
 //! | [`rollout`] | a release in time |
+//! | [`upgrade`] | one process takes over from another |
 //! | [`admin`] | what operators and their tools talk to |
 //!
 //! # The two flows
@@ -34,8 +35,12 @@ pub mod cli;
 pub mod server;
 
 pub mod clock;
+pub mod descriptors;
 pub mod lifecycle;
 pub mod metrics;
+pub mod notify;
+pub mod supervise;
+pub mod upgrade;
 
 pub mod model;
 

@@ -84,6 +84,8 @@ pub struct Metrics {
     pub certificate_expiry: GaugeVec,
     /// Headers of clients that never became a request, by `reason`.
     pub requests_refused: IntCounterVec,
+    /// Panics, whatever they have cost.
+    pub panics: IntCounter,
     /// Access log lines dropped because the reader did not keep up.
     pub access_log_dropped: IntCounter,
     /// Number of the configuration in force.
@@ -94,6 +96,9 @@ pub struct Metrics {
     pub reload_timestamp: Gauge,
     /// Reloads by `outcome`: `applied`, `unchanged`, `refused`.
     pub reloads: IntCounterVec,
+    /// Upgrades by `outcome`: `failed` ones that this process has come back from, and the `completed` one by
+    /// which it has taken over.
+    pub upgrades: IntCounterVec,
     /// 1 while the source asks for something that only a restart can change.
     pub restart_required: IntGauge,
     /// Entities in which what is in force differs from the file.
@@ -280,6 +285,11 @@ impl Metrics {
                 "Headers of clients that never became a request.",
                 &["reason"],
             ),
+            panics: counter(
+                r,
+                "serin_panics_total",
+                "Panics: each is a defect, and has cost a request or the process.",
+            ),
             access_log_dropped: counter(
                 r,
                 "serin_access_log_dropped_total",
@@ -306,6 +316,12 @@ impl Metrics {
                 r,
                 "serin_config_reloads_total",
                 "Reloads by outcome.",
+                &["outcome"],
+            ),
+            upgrades: counters(
+                r,
+                "serin_upgrades_total",
+                "Upgrades by outcome: failed ones that this process has come back from, and the completed one by which it has taken over.",
                 &["outcome"],
             ),
             restart_required: gauge(

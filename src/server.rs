@@ -1,9 +1,10 @@
 //! Builds the parts, starts them in order, ends them in order. The only file that knows every part.
 //!
-//! Start: configuration compiled → names looked up and Targets probed (bounded) → sockets bound → workers accept →
+//! Start: configuration compiled → (sockets asked for from the running process) → names looked up and Targets probed (bounded) → sockets bound → workers accept →
 //! ready. Whatever goes wrong before the workers run is an error of `serin run`, and nothing has
 //! been served by then.
 
+use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
@@ -11,20 +12,27 @@ use async_trait::async_trait;
 use log::{info, warn};
 use pingora::server::configuration::ServerConf;
 use pingora::server::{RunArgs, Server, ShutdownWatch};
-use pingora::services::background::{BackgroundService, background_service};
+use pingora::services::background::BackgroundService;
+use tokio::runtime::Runtime;
 
-use crate::admin::{AdminService, StatusService, TokenError};
-use crate::config::reload::{Reload, Source};
-use crate::config::{Known, load};
+use crate::admin::{AdminService, Gate, StatusService, TokenError};
+use crate::config::reload::{Fingerprint, Reload, Source, with_causes};
+use crate::config::{Known, Loaded, load};
 use crate::control::{Keeper, RefusedError};
+use crate::descriptors;
 use crate::edge::{BindError, Listener, Shared, Worker};
 use crate::health::{HealthService, Observed, dns};
-use crate::lifecycle::{Lifecycle, SignalWatch};
+use crate::lifecycle::{Intake, Lifecycle, SignalWatch};
 use crate::model::{self, ListenAddress, Settings};
+use crate::notify;
 use crate::rollout;
 use crate::snapshot::Published;
 use crate::store::{Embedded, Memory, Store, StoreError};
+use crate::supervise::{count_panics, part};
 use crate::tls;
+use crate::upgrade::{
+    Estate, Held, Inherited, Launch, PlaceError, Role, Start, TakeOverError, Takeover, UpgradeService,
+};
 
 /// Idle connections to Targets that a worker keeps. Pingora's 128 are one list for all Upstreams:
 /// with more connections than that in use it thrashes and a request costs twice the CPU. The list
@@ -52,18 +60,46 @@ pub enum StartError {
     /// TLS cannot be set up.
     #[error("cannot set up TLS")]
     Tls(#[from] rustls::Error),
+    /// The socket for upgrades cannot be made.
+    #[error(transparent)]
+    Place(#[from] PlaceError),
+    /// The running process does not hand over.
+    #[error(transparent)]
+    TakeOver(#[from] TakeOverError),
     /// The system refused something else.
     #[error("cannot start")]
     System(#[from] std::io::Error),
 }
 
-/// Runs the proxy until it is told to stop; then the process exits.
+impl StartError {
+    /// Returns a way out, where the error does not name one.
+    pub fn hint(&self) -> Option<&'static str> {
+        let Self::Bind(error) = self else { return None };
+        let cause = std::error::Error::source(error)?.downcast_ref::<std::io::Error>()?;
+        match cause.kind() {
+            ErrorKind::AddrInUse => Some(
+                "another process listens there: stop it, choose another address, or start with --upgrade to take over from a running serin",
+            ),
+            ErrorKind::PermissionDenied => Some(
+                "ports below 1024 need a privilege: choose a port from 1024 up, or give the process CAP_NET_BIND_SERVICE (systemd: AmbientCapabilities)",
+            ),
+            ErrorKind::AddrNotAvailable => Some(
+                "no interface of this host has the address: choose one that `ip address` shows, or 0.0.0.0 or [::] for all",
+            ),
+            _ => None,
+        }
+    }
+}
+
+/// Runs the proxy until it is told to stop; then the process exits. `is_upgrade`: takes over from the process
+/// that runs already.
 ///
 /// # Errors
 ///
-/// When it cannot be started; nothing has been served then.
-pub fn run(source: Source) -> Result<(), StartError> {
-    let observed = Arc::new(Observed::default());
+/// When it cannot be started. Nothing has been served then, and a process that was to be taken over from goes
+/// on as if nothing had been.
+pub fn run(source: Source, is_upgrade: bool) -> Result<(), StartError> {
+    count_panics();
     let loaded_from = source.fingerprint();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -74,40 +110,114 @@ pub fn run(source: Source) -> Result<(), StartError> {
         warn!("{warning}");
     }
     let settings = loaded.configuration.settings.clone();
+    descriptors::raise_limit(settings.limits.connections);
+    let mut takeover = match is_upgrade {
+        true => {
+            let path = settings.upgrade_socket().ok_or(TakeOverError::Off)?;
+            Some(runtime.block_on(Takeover::begin(&path))?)
+        }
+        false => None,
+    };
+    let files = Files {
+        source,
+        loaded_from,
+        loaded,
+        known,
+    };
+    match assemble(files, &settings, &runtime, &mut takeover) {
+        Ok((server, watch)) => {
+            drop(runtime);
+            let shutdown_signal = Box::new(watch);
+            server.run(RunArgs { shutdown_signal });
+            Ok(())
+        }
+        Err(error) => {
+            if let Some(takeover) = takeover {
+                runtime.block_on(takeover.fail(with_causes(&error)));
+            }
+            Err(error)
+        }
+    }
+}
+
+/// What the files say, and where that comes from.
+struct Files {
+    source: Source,
+    /// Fingerprint from before they were read.
+    loaded_from: Fingerprint,
+    loaded: Loaded,
+    known: Known,
+}
+
+/// Builds every part. Takes the takeover once nothing can go wrong any more.
+fn assemble(
+    files: Files,
+    settings: &Settings,
+    runtime: &Runtime,
+    takeover: &mut Option<Takeover>,
+) -> Result<(Server, SignalWatch), StartError> {
+    let observed = Arc::new(Observed::default());
     let store = open_store(&settings.store).map_err(RefusedError::Store)?;
     let keeper = runtime.block_on(async {
         let resolver = dns::resolver(&settings.dns);
-        Keeper::start(source.clone(), loaded, known, store, observed.clone(), &resolver).await
+        let source = files.source.clone();
+        Keeper::start(
+            source,
+            files.loaded,
+            files.known,
+            store,
+            observed.clone(),
+            &resolver,
+        )
+        .await
     })?;
     let (published, door, store) = (keeper.published(), keeper.door(), keeper.store());
     let health = HealthService::new(published.clone(), observed.clone());
     runtime.block_on(health.run_first_pass());
-    drop(runtime);
 
-    let workers = worker_count(&settings);
+    let workers = worker_count(settings);
     let mut wanted = settings.listeners.clone();
     let has_certificate = !published.peek(|snapshot| snapshot.certificates.is_empty());
     if has_certificate && wanted == Settings::default().listeners {
         wanted.push(model::Listener::https(DEFAULT_TLS_ADDRESS));
     }
-    let bind = |listener: &model::Listener| Ok((Listener::bind(&listener.address)?, listener.protocol));
-    let listeners = wanted.iter().map(bind);
-    let listeners = listeners.collect::<Result<Vec<_>, BindError>>()?;
-    let bind = |address: SocketAddr| Listener::bind(&ListenAddress::Inet(address));
-    let status = settings.status.map(bind).transpose()?;
+    let held = Arc::new(Held::default());
+    let mut inherited = takeover.as_mut().map(|takeover| &mut takeover.sockets);
+    let mut listen = |role, address: &ListenAddress| listen(role, address, &held, inherited.as_deref_mut());
+    let listeners = (wanted.iter())
+        .map(|listener| Ok((listen(Role::Proxy, &listener.address)?, listener.protocol)))
+        .collect::<Result<Vec<_>, StartError>>()?;
+    let status = (settings.status)
+        .map(|address| listen(Role::Status, &ListenAddress::Inet(address)))
+        .transpose()?;
     let admin = match &settings.admin {
-        Some(admin) => Some((bind(admin.address)?, admin.clone())),
+        Some(admin) => {
+            let address = ListenAddress::Inet(admin.address);
+            Some((listen(Role::Admin, &address)?, admin.clone()))
+        }
         None => None,
+    };
+    let forwarded = inherited.and_then(Inherited::claim_forward);
+    let start = match takeover {
+        Some(_) => None,
+        None => Some(Start::listening(
+            settings.upgrade.as_ref(),
+            settings.upgrade_socket(),
+        )?),
     };
     for (listener, _) in &listeners {
         info!("listening on {}", listener.address());
     }
 
-    let lifecycle = Arc::new(Lifecycle::new(workers + OTHER_PARTS));
-    let reload = Reload::new(source, door.clone(), published.clone(), loaded_from);
+    let intake = match takeover {
+        Some(_) => Intake::Waiting,
+        None => Intake::Open,
+    };
+    let lifecycle = Arc::new(Lifecycle::new(workers + OTHER_PARTS, intake));
+    let reload = Reload::new(files.source, door.clone(), published.clone(), files.loaded_from);
     let mut server = Server::new_with_opt_and_conf(None, pingora_conf());
     server.bootstrap();
-    server.add_service(background_service("health", health));
+    server.add_service(part("health", health, &lifecycle));
     let control = Control {
         observed: observed.clone(),
         keeper: tokio::sync::Mutex::new(keeper),
@@ -115,13 +225,26 @@ pub fn run(source: Source) -> Result<(), StartError> {
         store: store.clone(),
         published: published.clone(),
         lifecycle: lifecycle.clone(),
+        is_successor: takeover.is_some(),
     };
-    server.add_service(background_service("control", control));
+    server.add_service(part("control", control, &lifecycle));
+    let gate = Arc::new(Gate::default());
     if let Some((socket, settings)) = admin {
         info!("admin on {}", socket.address());
-        let (of_change, of_now) = ((door.clone(), store), (published.clone(), observed.clone()));
-        let admin = AdminService::new(socket.into_std(), settings, of_change, of_now, lifecycle.clone())?;
-        server.add_service(background_service("admin", admin));
+        let (of_change, of_now) = (
+            (door.clone(), store.clone()),
+            (published.clone(), observed.clone()),
+        );
+        let sockets = (socket.into_std(), forwarded.map(Into::into));
+        let admin = AdminService::new(
+            sockets,
+            settings,
+            gate.clone(),
+            of_change,
+            of_now,
+            lifecycle.clone(),
+        )?;
+        server.add_service(part("admin", admin, &lifecycle));
     }
     if let Some(socket) = status {
         info!("status on {}", socket.address());
@@ -129,10 +252,10 @@ pub fn run(source: Source) -> Result<(), StartError> {
             socket.into_std(),
             lifecycle.clone(),
             published.clone(),
-            door,
+            door.clone(),
             observed,
         );
-        server.add_service(background_service("status", status));
+        server.add_service(part("status", status, &lifecycle));
     }
     let tls = tls::Server::new(published.clone(), settings.tls_min_version)?;
     let shared = Shared {
@@ -145,14 +268,49 @@ pub fn run(source: Source) -> Result<(), StartError> {
     for number in 0..workers {
         server.add_service(Worker::new(number, &shared, &settings.timeouts, &listeners)?);
     }
-    // The workers hold duplicates; when the last of those is closed, so is the socket.
-    drop(listeners);
     let generation = published.current().generation;
     info!("generation {generation} is in force on {workers} workers");
-    server.run(RunArgs {
-        shutdown_signal: Box::new(SignalWatch { lifecycle, published }),
-    });
-    Ok(())
+    let estate = Estate {
+        sockets: held.clone(),
+        gate,
+        door,
+        store,
+        lifecycle: lifecycle.clone(),
+    };
+    let start = match (start, takeover.take()) {
+        (Some(start), _) => start,
+        (None, Some(takeover)) => {
+            for address in takeover.sockets.addresses() {
+                info!("no longer listening on {address}");
+            }
+            Start::TakingOver(Box::new(takeover), settings.upgrade_socket())
+        }
+        (None, None) => Start::Closed,
+    };
+    let upgrade = UpgradeService::new(estate, published.clone(), Launch::of_this_process()?, start);
+    server.add_service(part("upgrade", upgrade, &lifecycle));
+    let watch = SignalWatch {
+        lifecycle,
+        published,
+        held,
+    };
+    Ok((server, watch))
+}
+
+/// Claims the socket of an address, or binds one.
+fn listen(
+    role: Role,
+    address: &ListenAddress,
+    held: &Held,
+    inherited: Option<&mut Inherited>,
+) -> Result<Listener, StartError> {
+    let name = address.to_string();
+    let listener = match inherited.and_then(|inherited| inherited.claim(role, &name)) {
+        Some(socket) => Listener::inherited(socket)?,
+        None => Listener::bind(address)?,
+    };
+    held.add(role, name, listener.duplicate()?);
+    Ok(listener)
 }
 
 fn open_store(store: &model::Store) -> Result<Arc<dyn Store>, StoreError> {
@@ -191,6 +349,7 @@ struct Control {
     store: Arc<dyn Store>,
     published: Arc<Published>,
     lifecycle: Arc<Lifecycle>,
+    is_successor: bool,
 }
 
 #[async_trait]
@@ -204,6 +363,7 @@ impl BackgroundService for Control {
             dns::run(&self.observed, resolver, &self.published, shutdown.clone()),
             rollout::run(&self.published, releases, &*self.store, shutdown.clone()),
             self.reload.run(shutdown, || self.lifecycle.part_started()),
+            notify::run(&self.lifecycle, self.is_successor),
         );
     }
 }

@@ -1,6 +1,7 @@
 //! The service of the Admin API: from a request to what answers it.
 
 use std::net::{SocketAddr, TcpListener};
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -18,10 +19,13 @@ use pingora_core::services::background::BackgroundService;
 use serde_json::Value;
 
 use super::endpoint::{Endpoint, operations};
+use super::gate::{Entry, Gate};
 use super::guard::{Guard, Role};
+use super::intake::{self, Peer};
 use super::wire::refusal::Refusal;
 use super::{
-    address, audit, configuration, entities, explain, groups, information, listing, status, upstreams, write,
+    address, audit, configuration, entities, explain, forward, groups, information, listing, status,
+    upstreams, write,
 };
 use crate::clock;
 use crate::config::reload::with_causes;
@@ -42,6 +46,8 @@ const LATENCY: HeaderName = HeaderName::from_static("x-kong-admin-latency");
 /// Serves the Admin API.
 pub struct AdminService {
     socket: Mutex<Option<TcpListener>>,
+    /// What the predecessor passes on.
+    forwarded: Mutex<Option<UnixStream>>,
     api: Arc<Api>,
 }
 
@@ -60,6 +66,7 @@ pub(super) struct Api {
     pub(super) published: Arc<Published>,
     pub(super) observed: Arc<Observed>,
     pub(super) lifecycle: Arc<Lifecycle>,
+    pub(super) gate: Arc<Gate>,
     guard: Guard,
     /// Hash of the last configuration that `POST /config` has put in force, and the generation it made.
     pub(super) posted: Mutex<Option<(String, u64)>>,
@@ -74,7 +81,7 @@ pub(super) struct Call {
     pub(super) headers: HeaderMap,
     pub(super) body: Bytes,
     pub(super) role: Role,
-    peer: SocketAddr,
+    pub(super) peer: SocketAddr,
 }
 
 /// What a request comes to.
@@ -86,8 +93,9 @@ impl AdminService {
     /// # Errors
     /// When the token is to be in a file that cannot be read.
     pub fn new(
-        socket: TcpListener,
+        (socket, forwarded): (TcpListener, Option<UnixStream>),
         mut settings: Admin,
+        gate: Arc<Gate>,
         (door, store): (Door, Arc<dyn Store>),
         (published, observed): (Arc<Published>, Arc<Observed>),
         lifecycle: Arc<Lifecycle>,
@@ -107,11 +115,13 @@ impl AdminService {
             published,
             observed,
             lifecycle,
+            gate,
             guard: Guard::new(settings),
             posted: Mutex::new(None),
         });
         Ok(Self {
             socket: Mutex::new(Some(socket)),
+            forwarded: Mutex::new(forwarded),
             api,
         })
     }
@@ -123,27 +133,36 @@ impl BackgroundService for AdminService {
         let socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(socket) = socket else { return };
         let routes = Router::new().fallback(answer).with_state(self.api.clone());
-        let service = routes.into_make_service_with_connect_info::<SocketAddr>();
-        // Answers until the process ends, so that a drain can be watched.
-        let served = match tokio::net::TcpListener::from_std(socket) {
-            Ok(listener) => axum::serve(listener, service).await,
-            Err(error) => Err(error),
-        };
-        if let Err(error) = served {
-            error!("the admin address is no longer served: {error}");
-        }
+        let forwarded = self
+            .forwarded
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        tokio::join!(
+            intake::serve(socket, routes, self.api.lifecycle.clone(), "admin"),
+            async {
+                if let Some(stream) = forwarded {
+                    forward::serve(stream, self.api.clone()).await;
+                }
+            }
+        );
     }
 }
 
 async fn answer(
     State(api): State<Arc<Api>>,
-    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    ConnectInfo(Peer(peer)): ConnectInfo<Peer>,
     request: Request,
 ) -> Response {
+    answer_to(&api, peer, request).await
+}
+
+/// Answers a request of a client at this address.
+pub(super) async fn answer_to(api: &Arc<Api>, peer: SocketAddr, request: Request) -> Response {
     let begun = clock::monotonic();
     let origin = api.guard.allowed_origin(request.headers()).map(str::to_owned);
-    let mut response = match admit(&api, peer, request).await {
-        Ok(call) => match dispatch(&api, &call).await {
+    let mut response = match admit(api, peer, request).await {
+        Ok(call) => match dispatch(api, &call).await {
             Ok(response) => response,
             Err(refusal) => refusal.into_response(),
         },
@@ -154,6 +173,9 @@ async fn answer(
         header::SERVER,
         HeaderValue::from_static(concat!("serin/", env!("CARGO_PKG_VERSION"))),
     );
+    if api.gate.is_elsewhere() {
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
     let elapsed = clock::monotonic().saturating_duration_since(begun).as_millis();
     headers.insert(
         LATENCY,
@@ -217,6 +239,11 @@ async fn dispatch(api: &Arc<Api>, call: &Call) -> Answer {
     if !endpoint.methods().contains(&method) {
         return Err(Refusal::method_not_allowed());
     }
+    let needs_store = method != "GET" || matches!(endpoint, Endpoint::Audit);
+    let _turn = match api.gate.enter(needs_store).await {
+        Entry::Here(turn) => turn,
+        Entry::Elsewhere(forward) => return forward.pass_on(call).await,
+    };
     match endpoint {
         Endpoint::Information => Ok(json(information::information(api))),
         Endpoint::Status => Ok(json(information::status(api))),

@@ -10,13 +10,12 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
-use log::error;
 use pingora_core::server::ShutdownWatch;
 use pingora_core::services::background::BackgroundService;
 use prometheus::IntGaugeVec;
 use serde_json::{Value, json};
 
-use super::upstreams;
+use super::{intake, upstreams};
 use crate::clock;
 use crate::control::{Door, differences};
 use crate::health::{Health, Names, Observed, UpstreamHealth, addresses_of, drain_of_all};
@@ -74,14 +73,7 @@ impl BackgroundService for StatusService {
             .fallback(not_found)
             .method_not_allowed_fallback(wrong_method)
             .with_state(self.state.clone());
-        // Answers until the process ends, so that a drain can be watched.
-        let served = match tokio::net::TcpListener::from_std(socket) {
-            Ok(listener) => axum::serve(listener, routes).await,
-            Err(error) => Err(error),
-        };
-        if let Err(error) = served {
-            error!("the status address is no longer served: {error}");
-        }
+        intake::serve(socket, routes, self.state.lifecycle.clone(), "status").await;
     }
 }
 
@@ -211,6 +203,10 @@ async fn show_live() -> Response {
 }
 
 async fn show_ready(State(shown): State<Arc<Shown>>) -> Response {
+    // A probe that the former process answers is about the address, which the successor serves.
+    if shown.lifecycle.is_handed_over() {
+        return message(StatusCode::OK, Phase::Ready.label());
+    }
     match shown.lifecycle.phase() {
         Phase::Ready => message(StatusCode::OK, Phase::Ready.label()),
         phase => message(StatusCode::SERVICE_UNAVAILABLE, phase.label()),

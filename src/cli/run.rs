@@ -19,6 +19,10 @@ pub struct Arguments {
     /// Sets a field under `server`, e.g. --set server.threads=2; may be given several times
     #[arg(long, value_name = "NAME=VALUE")]
     pub set: Vec<String>,
+    /// Take over from the process that runs on these files, without a request lost: it hands its sockets over
+    /// and drains once this one serves
+    #[arg(long)]
+    pub upgrade: bool,
     /// Ends when the process that started it does, so that a demo that is killed leaves nothing behind.
     #[arg(long, hide = true)]
     pub until_parent_ends: bool,
@@ -38,10 +42,11 @@ pub fn run(arguments: Arguments) -> ExitCode {
         let _ = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::TERM));
     }
     let overrides = Overrides::from_process(arguments.set);
-    match server::run(Source {
+    let source = Source {
         paths: arguments.files,
         overrides,
-    }) {
+    };
+    match server::run(source, arguments.upgrade) {
         Ok(()) => ExitCode::SUCCESS,
         Err(StartError::Refused(RefusedError::Problems(report))) => {
             eprintln!("{report}");
@@ -49,6 +54,9 @@ pub fn run(arguments: Arguments) -> ExitCode {
         }
         Err(error) => {
             eprintln!("error: {}", with_causes(&error));
+            if let Some(hint) = error.hint() {
+                eprintln!("hint: {hint}");
+            }
             ExitCode::FAILURE
         }
     }

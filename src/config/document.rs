@@ -277,6 +277,7 @@ pub(crate) struct Server {
     pub(crate) retries: Retries,
     pub(crate) variant_header: bool,
     pub(crate) shutdown: Shutdown,
+    pub(crate) upgrade: Value,
 }
 
 /// One of `server.listeners`.
@@ -367,6 +368,13 @@ pub(crate) struct Retries {
 pub(crate) struct Shutdown {
     pub(crate) pre_stop_delay: Value,
     pub(crate) drain: Value,
+}
+
+/// `server.upgrade`, where it is not `false`.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Upgrade {
+    pub(crate) socket: Option<PathBuf>,
+    pub(crate) deadline: Value,
 }
 
 /// `server.access_log`, where it is not `false`.

@@ -99,7 +99,10 @@ fn name_of(to: Kind, id: &Value, state: &State) -> Value {
         .as_str()
         .and_then(|id| Uuid::parse_str(id).ok())
         .and_then(|id| state.get(to, id));
-    let name = entity.and_then(|entity| entity.text(to.schema().key));
+    // What is not unique names nothing: a certificate is known by its id.
+    let schema = to.schema();
+    let is_name = schema.unique.iter().any(|unique| unique.fields == [schema.key]);
+    let name = entity.and_then(|entity| entity.text(schema.key).filter(|_| is_name));
     match name.filter(|name| Uuid::parse_str(name).is_err()) {
         Some(name) => Value::from(name),
         None => id.clone(),

@@ -22,6 +22,7 @@ use tokio::sync::mpsc;
 use super::Overrides;
 use crate::control::Door;
 use crate::model::CertificateFiles;
+use crate::notify as manager;
 use crate::snapshot::Published;
 
 /// A file is written in several steps; the source is read when none came for this long.
@@ -132,7 +133,14 @@ impl Reload {
             now.extend(certificate_files(&self.published));
             if is_asked_for || now != seen {
                 seen = now;
+                // The manager waits for the end of a reload only that it has been told of.
+                if is_asked_for {
+                    manager::reloading();
+                }
                 self.door.load().await;
+                if is_asked_for {
+                    manager::reloaded();
+                }
             }
             is_asked_for = tokio::select! {
                 _ = hangup.recv() => true,

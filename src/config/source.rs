@@ -91,15 +91,27 @@ impl Source {
     }
 }
 
-/// Says whether a line has one of the names under which secrets are written, and a colon behind it.
+/// Shortest line of base64 that may be part of a key: PEM has 64 letters a line, the last one fewer.
+const KEY_LETTERS: usize = 16;
+
+/// Says whether a line may be one of a key in PEM.
+fn is_base64(line: &str) -> bool {
+    let line = line.trim();
+    let is_letter = |byte: u8| byte.is_ascii_alphanumeric() || b"+/=".contains(&byte);
+    line.len() >= KEY_LETTERS && line.bytes().all(is_letter)
+}
+
+/// Says whether a line may be part of a key, or has one of the names under which secrets are written, and a colon behind it.
 fn names_secret(line: &str) -> bool {
-    ["key", "secret", "password"].into_iter().any(|name| {
-        line.match_indices(name).any(|(at, _)| {
-            let is_part_of_word = |c: char| c.is_alphanumeric() || c == '_' || c == '-';
-            let rest = line[at + name.len()..].trim_start_matches(['"', '\'']);
-            !line[..at].ends_with(is_part_of_word) && rest.trim_start().starts_with(':')
+    let names = ["key", "key_alt", "secret", "password"];
+    is_base64(line)
+        || names.into_iter().any(|name| {
+            line.match_indices(name).any(|(at, _)| {
+                let is_part_of_word = |c: char| c.is_alphanumeric() || c == '_' || c == '-';
+                let rest = line[at + name.len()..].trim_start_matches(['"', '\'']);
+                !line[..at].ends_with(is_part_of_word) && rest.trim_start().starts_with(':')
+            })
         })
-    })
 }
 
 /// What was read.
@@ -243,6 +255,21 @@ mod tests {
             .collect();
         assert_eq!(read, expected);
         problems.iter().map(|problem| problem.message.clone()).collect()
+    }
+
+    #[test]
+    fn a_line_that_may_be_part_of_a_key_is_known() {
+        for line in [
+            "key: a",
+            "  key_alt: |",
+            "MIGHAgEAMBMGByqGSM49AgEG",
+            "      AwEHBG0wawIBAQQgxyz+/w==",
+        ] {
+            assert!(names_secret(line), "{line}");
+        }
+        for line in ["- name: shop", "keys: []", "short", "-----BEGIN CERTIFICATE-----"] {
+            assert!(!names_secret(line), "{line}");
+        }
     }
 
     #[test]

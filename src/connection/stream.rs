@@ -23,12 +23,9 @@ use super::chunks::Body;
 use super::closing::Closing;
 use super::head::{Head, HeadLimits, Protocol};
 use super::{Connection, Reason, Refusal};
+use crate::lifecycle::IDLE_GRACE;
 use crate::metrics::metrics;
 
-/// How long an idle connection may still begin a request once the proxy is told to stop. A client that is
-/// busy sends one in that time and reads in its answer that the connection closes; closed at once, it
-/// might be writing one just then and lose it.
-const LAST_CALL: Duration = Duration::from_secs(1);
 /// A client's stream between the socket, or TLS, and Pingora.
 ///
 /// While the header of a request is awaited it has a deadline and a size, and an answer of Pingora's to one
@@ -86,7 +83,7 @@ impl Guarded {
                 // What has come is served, also when the proxy stops.
                 biased;
                 began = &mut read => began,
-                _ = shutdown.changed() => match timeout(LAST_CALL, read).await {
+                _ = shutdown.changed() => match timeout(IDLE_GRACE, read).await {
                     Ok(began) => began,
                     Err(_) => return false,
                 },

@@ -43,6 +43,30 @@ pub(super) type Plan = Box<dyn Fn(&State) -> Option<Vec<Change>> + Send>;
 pub(super) enum Request {
     Write(Write),
     Load(oneshot::Sender<()>),
+    Pause(Pause),
+}
+
+/// What holds the keeper up, and for how long.
+pub(super) struct Pause {
+    /// Told when the keeper stands still.
+    pub(super) is_paused: oneshot::Sender<()>,
+    /// Told when it is to go on; gone when it is never to go on again.
+    pub(super) resume: oneshot::Receiver<oneshot::Sender<()>>,
+}
+
+/// Holds changes of every origin up while it lives. Dropped without [`Paused::resume`], it leaves the
+/// keeper standing for good: another process has taken over.
+#[derive(Debug)]
+pub(crate) struct Paused(oneshot::Sender<oneshot::Sender<()>>);
+
+impl Paused {
+    /// Lets changes go on; returns when what another process may have kept meanwhile is in force here.
+    pub(crate) async fn resume(self) {
+        let (done, is_done) = oneshot::channel();
+        if self.0.send(done).is_ok() {
+            let _ = is_done.await;
+        }
+    }
 }
 
 pub(super) struct Write {
@@ -75,6 +99,19 @@ impl Door {
         if self.requests.send(Request::Load(done)).await.is_ok() {
             let _ = is_done.await;
         }
+    }
+
+    /// Holds changes up; returns when none is under way. `None` when the process is about to end.
+    pub(crate) async fn pause(&self) -> Option<Paused> {
+        let (told, is_paused) = oneshot::channel();
+        let (paused, resume) = oneshot::channel();
+        let pause = Pause {
+            is_paused: told,
+            resume,
+        };
+        self.requests.send(Request::Pause(pause)).await.ok()?;
+        is_paused.await.ok()?;
+        Some(Paused(paused))
     }
 
     /// Makes a change; returns what the plan made and the generation with it, once every request that

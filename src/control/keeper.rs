@@ -9,7 +9,7 @@ use pingora_core::server::ShutdownWatch;
 use tokio::sync::mpsc;
 
 use super::difference::differences;
-use super::door::{Author, Door, Request, Write};
+use super::door::{Author, Door, Pause, Request, Write};
 use super::fit::check;
 use super::merge::{Conflict, merge};
 use super::record::{LastSaid, entry, kept, last_said, record, state_of};
@@ -166,6 +166,13 @@ impl Keeper {
                         self.load(resolver).await;
                         let _ = done.send(());
                     }
+                    Request::Pause(pause) => {
+                        self.write(std::mem::take(&mut writes), resolver).await;
+                        if !self.stand_still(pause, resolver).await {
+                            self.queue.close();
+                            return;
+                        }
+                    }
                 }
                 if writes.len() < MAX_BATCH {
                     next = self.queue.try_recv().ok();
@@ -173,6 +180,32 @@ impl Keeper {
             }
             self.write(writes, resolver).await;
         }
+    }
+
+    /// Waits while another process may have the store; says whether to go on after that.
+    async fn stand_still(&mut self, pause: Pause, resolver: &TokioResolver) -> bool {
+        // Another process continues ramps from what is kept, not from what is known here.
+        let marks = self.observed.releases.marks().into_iter();
+        let marks = marks.map(|(plugin, mark)| (plugin, Some(mark))).collect();
+        if let Err(error) = self.store.note(marks).await {
+            warn!("cannot keep how far ramps have come: {}", with_causes(&error));
+        }
+        if pause.is_paused.send(()).is_err() {
+            return true;
+        }
+        let Ok(done) = pause.resume.await else {
+            return false;
+        };
+        self.is_in_doubt = true;
+        if let Err(refused) = self.settle_doubt(resolver).await {
+            error!(
+                "cannot read what another process may have kept, generation {} stays: {}",
+                self.revision,
+                with_causes(&refused)
+            );
+        }
+        let _ = done.send(());
+        true
     }
 
     /// Makes one generation of all writes; when that cannot be, each is tried by itself.
@@ -341,7 +374,7 @@ impl Keeper {
             self.outcome.hash = 0;
             self.publish(state, snapshot);
             warn!(
-                "the store has kept what it had reported as failed: generation {} is in force",
+                "the store holds what was not known to be kept: generation {} is in force",
                 self.revision
             );
         }
@@ -466,6 +499,10 @@ impl Keeper {
             ("status", settings.status != started.status),
             ("store", settings.store != started.store),
             ("dns", settings.dns != started.dns),
+            (
+                "upgrade.socket",
+                settings.upgrade_socket() != started.upgrade_socket(),
+            ),
         ]
         .into_iter()
         .filter_map(|(name, is_changed)| is_changed.then_some(name))

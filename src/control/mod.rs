@@ -17,6 +17,6 @@ mod record;
 mod refused;
 
 pub(crate) use self::difference::differences;
-pub(crate) use self::door::{Author, Door, WriteError};
+pub(crate) use self::door::{Author, Door, Paused, WriteError};
 pub use self::keeper::{Keeper, View};
 pub use self::refused::{RefusedError, Unbuildable};

@@ -159,6 +159,7 @@ impl ServerApp for Edge {
         None
     }
 
+    /// Called when no more connections are accepted: ends those without a request.
     async fn cleanup(&self) {
         self.worker.proxy.cleanup().await;
     }

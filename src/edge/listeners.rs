@@ -59,6 +59,30 @@ impl Listener {
         Ok(Self { socket, address })
     }
 
+    /// Takes a listening socket that another process has bound.
+    ///
+    /// # Errors
+    ///
+    /// When it is not one.
+    pub fn inherited(socket: OwnedFd) -> io::Result<Self> {
+        let socket = Socket::from(socket);
+        socket.set_nonblocking(true)?;
+        let bound = socket.local_addr()?;
+        let path = bound.as_pathname().map(Path::to_owned).map(ListenAddress::Unix);
+        let address = bound.as_socket().map(ListenAddress::Inet).or(path);
+        let address = address.ok_or(io::ErrorKind::InvalidInput)?;
+        Ok(Self { socket, address })
+    }
+
+    /// Returns a duplicate, for another process.
+    ///
+    /// # Errors
+    ///
+    /// When no descriptor is left.
+    pub fn duplicate(&self) -> io::Result<OwnedFd> {
+        Ok(self.socket.try_clone()?.into())
+    }
+
     /// Returns the address in force, with the port that was taken for 0.
     pub fn address(&self) -> &ListenAddress {
         &self.address

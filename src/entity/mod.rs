@@ -149,7 +149,10 @@ impl Entity {
         let schema = self.kind.schema();
         let field = schema.fields.iter().find(|field| field.name == schema.key);
         let is_shown = field.is_some_and(|field| !field.is_secret && !field.kind.is_reference());
-        let name = self.text(schema.key).filter(|_| is_shown);
+        // A certificate is no name.
+        let name = self
+            .text(schema.key)
+            .filter(|name| is_shown && !name.contains('\n'));
         name.or_else(|| self.text("custom_id"))
             .map_or_else(|| self.id.to_string(), str::to_owned)
     }

@@ -6,6 +6,7 @@
 //! is never read and a Target that streams for ever costs no more than one that does not. One
 //! deadline spans the whole probe; whoever asks keeps it.
 
+use std::fs::File;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -31,6 +32,8 @@ const PROBE_AGENT: HeaderValue =
 const STATUS: &str = "status of a probe";
 /// The certificates that a probe without TLS verifies with: none. The system's are 200 KiB a copy.
 const NO_CERTIFICATES: &str = "/dev/null";
+/// Descriptors that the reading of certificates may need at a time, and some for what others take meanwhile.
+const DESCRIPTORS: usize = 8;
 
 /// What to ask of the addresses of one Target.
 #[derive(Debug)]
@@ -182,7 +185,9 @@ impl Prober {
             weight: 1,
             ext: http::Extensions::new(),
         };
-        let check = self.check_for(&order.ask);
+        let Some(check) = self.check_for(&order.ask) else {
+            return Outcome::Local;
+        };
         tokio::select! {
             result = check.check(&backend) => match result {
                 Ok(()) => Outcome::Counts(Report::Success),
@@ -192,9 +197,18 @@ impl Prober {
         }
     }
 
-    /// Returns the check, without time-outs of its own: each would be a timer.
-    fn check_for(&mut self, ask: &Ask) -> &(dyn HealthCheck + Send + Sync) {
-        match ask {
+    /// Returns the check, without time-outs of its own: each would be a timer. `None` when it cannot be set up
+    /// now: Pingora panics where it cannot read a file of certificates.
+    fn check_for(&mut self, ask: &Ask) -> Option<&(dyn HealthCheck + Send + Sync)> {
+        let is_set_up = match ask {
+            Ask::Tcp => self.tcp.is_some(),
+            Ask::Http { tls: None, .. } => self.http.is_some(),
+            Ask::Http { tls: Some(_), .. } => self.https.is_some(),
+        };
+        if !is_set_up && !has_descriptors() {
+            return None;
+        }
+        Some(match ask {
             Ask::Tcp => &**self.tcp.get_or_insert_with(tcp_check),
             Ask::Http { request, tls } => {
                 let check = match tls {
@@ -211,8 +225,14 @@ impl Prober {
                 }
                 &**check
             }
-        }
+        })
     }
+}
+
+/// Says whether a few descriptors are left.
+fn has_descriptors() -> bool {
+    let opened: Vec<_> = (0..DESCRIPTORS).map(|_| File::open(NO_CERTIFICATES)).collect();
+    opened.iter().all(Result::is_ok)
 }
 
 /// Options of a connector that keeps nothing and trusts the certificates of a file, or the system's.

@@ -31,7 +31,7 @@ pub use service::{
 };
 pub use settings::{
     AccessLog, AccessLogFormat, AddressFamily, Admin, Dns, Limits, ListenAddress, ListenProtocol, Listener,
-    RetryBudget, Secret, Settings, Shutdown, Store, Timeouts, Token, UnderscoresInHeaders,
+    RetryBudget, Secret, Settings, Shutdown, Store, Timeouts, Token, UnderscoresInHeaders, Upgrade,
 };
 pub use units::{Share, Weight};
 pub use upstream::{Algorithm, HashInput, Hashing, SessionCookie, Target, TargetHost, Upstream, UpstreamKey};

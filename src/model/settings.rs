@@ -48,6 +48,21 @@ pub struct Settings {
     pub retries: RetryBudget,
     /// What happens on SIGTERM.
     pub shutdown: Shutdown,
+    /// How another process takes over; `None` when none can.
+    pub upgrade: Option<Upgrade>,
+}
+
+impl Settings {
+    /// Returns where a successor asks for the sockets: by default beside the store's file. A store in
+    /// memory cannot be taken over, so its settings have to name a place.
+    pub fn upgrade_socket(&self) -> Option<PathBuf> {
+        let upgrade = self.upgrade.as_ref()?;
+        let beside = || match &self.store {
+            Store::Embedded(path) => Some(path.with_extension("sock")),
+            Store::Memory => None,
+        };
+        upgrade.socket.clone().or_else(beside)
+    }
 }
 
 impl Default for Settings {
@@ -74,6 +89,7 @@ impl Default for Settings {
             timeouts: Timeouts::default(),
             retries: RetryBudget::default(),
             shutdown: Shutdown::default(),
+            upgrade: Some(Upgrade::default()),
         }
     }
 }
@@ -387,6 +403,24 @@ impl Default for Shutdown {
         Self {
             pre_stop_delay: Duration::ZERO,
             drain: Duration::from_secs(30),
+        }
+    }
+}
+
+/// How another process takes over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Upgrade {
+    /// Unix socket at which it asks; default beside the store's file.
+    pub socket: Option<PathBuf>,
+    /// How long it may take to serve once it has the sockets. Default 60 s.
+    pub deadline: Duration,
+}
+
+impl Default for Upgrade {
+    fn default() -> Self {
+        Self {
+            socket: None,
+            deadline: Duration::from_secs(60),
         }
     }
 }

@@ -109,6 +109,8 @@ impl ProxyHttp for Gateway {
     fn init_downstream_modules(&self, _: &mut HttpModules) {}
 
     async fn early_request_filter(&self, session: &mut Session, ctx: &mut Self::CTX) -> Result<()> {
+        #[cfg(debug_assertions)]
+        crate::supervise::fault(session.req_header().uri.path());
         let exchange = Exchange::begin(session);
         forward::set_host_by_authority(session.req_header_mut())?;
         let settings = &ctx.snapshot.settings;
@@ -271,7 +273,7 @@ impl ProxyHttp for Gateway {
             return Ok(());
         }
         respond::frame_for_client(session, response);
-        if session.is_process_shutting_down() {
+        if self.lifecycle.phase() == Phase::Draining {
             session.set_keepalive(None);
         }
         respond::rewrite_response(response, ctx)

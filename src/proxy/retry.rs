@@ -34,9 +34,24 @@ pub fn after_failed_connect(error: &mut Error, ctx: &mut Context) {
         true => RetryReason::Timeout,
         false => RetryReason::Connect,
     };
+    if is_verified_by_clients_host(error, ctx) {
+        error.set_retry(false);
+        return;
+    }
     count_failed_try(error, ctx);
     let again = give_up_target(reason, ctx);
     error.set_retry(again);
+}
+
+/// Says whether the Target was to prove a name that the client made up. That it cannot is not held against
+/// it, and no other could, or any client might take a whole Upstream out of rotation.
+fn is_verified_by_clients_host(error: &Error, ctx: &Context) -> bool {
+    let is_preserved = ctx.route().is_some_and(|route| route.preserve_host);
+    is_preserved
+        && matches!(
+            error.etype(),
+            ErrorType::TLSHandshakeFailure | ErrorType::InvalidCert
+        )
 }
 
 /// Decides after a connection broke or timed out under a request.

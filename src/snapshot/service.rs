@@ -36,7 +36,8 @@ pub struct OriginTls {
     pub verifies: bool,
     /// What is shown to an origin that asks for a certificate.
     pub client: Option<Arc<CertKey>>,
-    /// Tells connections apart that were verified by different authorities, which Pingora's pool does not.
+    /// Tells connections apart that were verified by other authorities or under another certificate of this
+    /// side: Pingora's pool knows nothing of the first, and of the second the serial number alone.
     pub pool_key: u64,
 }
 
@@ -212,6 +213,7 @@ fn origin_tls(source: &model::Service, certificates: &ServiceCertificates) -> Or
         .client
         .as_ref()
         .and_then(|certificate| certificate.pairs.first());
+    let shown = client.map(|pair| pair.certified().cert.as_slice());
     OriginTls {
         verifies: source.verifies,
         client: client.map(|pair| {
@@ -222,7 +224,7 @@ fn origin_tls(source: &model::Service, certificates: &ServiceCertificates) -> Or
                 .map(|certificate| certificate.to_vec());
             Arc::new(CertKey::new(chain.collect(), pair.secret_der().to_vec()))
         }),
-        pool_key: RandomState::with_seeds(5, 6, 7, 8).hash_one(authorities.collect::<Vec<_>>()),
+        pool_key: RandomState::with_seeds(5, 6, 7, 8).hash_one((authorities.collect::<Vec<_>>(), shown)),
     }
 }
 

@@ -4,9 +4,10 @@ use std::path::Path;
 use std::sync::{Arc, Weak};
 
 use async_trait::async_trait;
+#[cfg(test)]
 use redb::StorageBackend;
 use serde_json::Value;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, OwnedMutexGuard};
 use tokio::task::spawn_blocking;
 use uuid::Uuid;
 
@@ -27,6 +28,8 @@ pub struct Embedded {
     handle: Arc<Handle>,
     /// Held by the one that writes. The others wait for it without a thread each.
     writing: Arc<Mutex<()>>,
+    /// The turn to write of the process that the store is lent to.
+    lent: Mutex<Option<OwnedMutexGuard<()>>>,
     kept_entries: usize,
 }
 
@@ -43,20 +46,27 @@ impl Embedded {
             Some(file) => Arc::new(file),
             None => LockedFile::create(path, |file| Handle::open(path, file).map(drop))?,
         };
-        Self::over(path, file, KEPT_ENTRIES)
+        let handle = Handle::open(path, file.clone())?.locked_by(file);
+        Ok(Self::new(handle, KEPT_ENTRIES))
+    }
+
+    fn new(handle: Handle, kept_entries: usize) -> Self {
+        Self {
+            handle: Arc::new(handle),
+            writing: Arc::default(),
+            lent: Mutex::default(),
+            kept_entries,
+        }
     }
 
     /// Opens the store in what stands for a file.
+    #[cfg(test)]
     pub(super) fn over(
         path: &Path,
         file: Arc<dyn StorageBackend>,
         kept_entries: usize,
     ) -> Result<Self, StoreError> {
-        Ok(Self {
-            handle: Arc::new(Handle::open(path, file)?),
-            writing: Arc::default(),
-            kept_entries,
-        })
+        Ok(Self::new(Handle::open(path, file)?, kept_entries))
     }
 }
 
@@ -104,6 +114,26 @@ impl Store for Embedded {
         blocking(&self.handle, move |handle| {
             let _turn = turn;
             handle.write(|database| tables::note(database, &notes))
+        })
+        .await
+    }
+
+    async fn lend(&self) {
+        let turn = self.writing.clone().lock_owned().await;
+        let closed = blocking(&self.handle, |handle| {
+            handle.lend();
+            Ok::<(), StoreError>(())
+        });
+        // The thread that closes it goes on to the end, whoever waits.
+        let _ = closed.await;
+        *self.lent.lock().await = Some(turn);
+    }
+
+    async fn reclaim(&self) -> Result<(), StoreError> {
+        let turn = self.lent.lock().await.take();
+        blocking(&self.handle, move |handle| {
+            let _turn = turn;
+            handle.reclaim()
         })
         .await
     }

@@ -64,8 +64,21 @@ impl LockedFile {
     }
 
     fn lock(file: File, path: &Path) -> Result<Self, StoreError> {
-        match file.try_lock() {
-            Ok(()) => Ok(Self(file)),
+        let file = Self(file);
+        file.lock_again(path)?;
+        Ok(file)
+    }
+
+    /// Lets another process have it.
+    pub(super) fn unlock(&self) {
+        // It fails on a descriptor that is not open, which this one is.
+        let _ = self.0.unlock();
+    }
+
+    /// Takes the lock of a file that another process may have had since.
+    pub(super) fn lock_again(&self, path: &Path) -> Result<(), StoreError> {
+        match self.0.try_lock() {
+            Ok(()) => Ok(()),
             Err(TryLockError::WouldBlock) => Err(StoreError::Locked {
                 path: path.to_owned(),
             }),

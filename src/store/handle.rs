@@ -12,6 +12,7 @@ use log::{error, info, warn};
 use redb::{Database, Error, StorageBackend};
 use tokio::sync::watch::Sender;
 
+use super::file::LockedFile;
 use super::pages::{Pages, write_again};
 use super::tables::{self, Outcome};
 use super::{CommitError, StoreError, Transaction};
@@ -25,6 +26,8 @@ const CACHE_BYTES: usize = 16 * 1024 * 1024;
 pub(super) struct Handle {
     path: PathBuf,
     file: Arc<dyn StorageBackend>,
+    /// The same file with its lock; None for what stands for a file in tests.
+    lock: Option<Arc<LockedFile>>,
     /// Held shared while the database is in use, and exclusively to replace it.
     state: RwLock<State>,
     newest: Sender<u64>,
@@ -36,8 +39,20 @@ struct State {
     database: Option<Database>,
     /// Whether what is written to it reaches the file.
     is_writable: bool,
+    owner: Owner,
     /// How often it has been opened again: of several that meet an error only the first acts on it.
     reopened: u64,
+}
+
+/// Whose the file is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Owner {
+    /// Locked by this process.
+    Us,
+    /// Lent: whoever opened it now would write into what another process writes.
+    Another,
+    /// Ours again as soon as the other process has given up the lock.
+    Unknown,
 }
 
 impl Handle {
@@ -52,9 +67,11 @@ impl Handle {
         let handle = Self {
             path: path.to_owned(),
             file,
+            lock: None,
             state: RwLock::new(State {
                 database: Some(database),
                 is_writable: true,
+                owner: Owner::Us,
                 reopened: 0,
             }),
             newest: Sender::new(0),
@@ -62,6 +79,34 @@ impl Handle {
         let revision = handle.read(tables::revision)?;
         handle.newest.send_replace(revision);
         Ok(handle)
+    }
+
+    /// Adds the lock that is given up while the file is lent.
+    pub(super) fn locked_by(mut self, lock: Arc<LockedFile>) -> Self {
+        self.lock = Some(lock);
+        self
+    }
+
+    /// Closes the database and gives the lock up.
+    pub(super) fn lend(&self) {
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        close(&mut state);
+        state.owner = Owner::Another;
+        if let Some(lock) = &self.lock {
+            lock.unlock();
+        }
+    }
+
+    /// Takes the lock and opens the database again, if that can be; otherwise the next write tries.
+    pub(super) fn reclaim(&self) -> Result<(), StoreError> {
+        let reopened = {
+            let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+            if state.owner == Owner::Another {
+                state.owner = Owner::Unknown;
+            }
+            state.reopened
+        };
+        self.reopen(reopened)
     }
 
     /// Returns the newest revision that is known to be on the disk.
@@ -165,14 +210,8 @@ impl Handle {
         if state.reopened != reopened && state.is_writable {
             return Ok(());
         }
-        let old = state.database.take();
-        state.is_writable = false;
-        state.reopened += 1;
-        // redb may panic over what it finds in its memory after an error.
-        let _ = guarded(|| {
-            drop(old);
-            Ok(())
-        });
+        self.claim(&mut state)?;
+        close(&mut state);
         match self.open_again() {
             Ok((database, revision)) => {
                 state.database = Some(database);
@@ -196,6 +235,27 @@ impl Handle {
         }
     }
 
+    /// Sees to it that the file is this process's.
+    fn claim(&self, state: &mut State) -> Result<(), StoreError> {
+        match (state.owner, &self.lock) {
+            (Owner::Another, _) => {
+                return Err(StoreError::Locked {
+                    path: self.path.clone(),
+                });
+            }
+            (Owner::Unknown, Some(lock)) => {
+                lock.lock_again(&self.path)?;
+                // A newer version may have had it: what it has made of the file is left as it is.
+                let look =
+                    Pages::layered(self.file.clone()).map_err(|error| failed(&self.path, error.into()))?;
+                open_database(&self.path, look, true)?;
+            }
+            _ => {}
+        }
+        state.owner = Owner::Us;
+        Ok(())
+    }
+
     fn open_again(&self) -> Result<(Database, u64), StoreError> {
         write_again(&*self.file).map_err(|error| failed(&self.path, error.into()))?;
         let database = open_database(&self.path, Pages::Direct(self.file.clone()), true)?;
@@ -206,6 +266,17 @@ impl Handle {
     fn warn(&self, error: &Error) {
         warn!("cannot write the store {}: {error}", self.path.display());
     }
+}
+
+fn close(state: &mut State) {
+    let old = state.database.take();
+    state.is_writable = false;
+    state.reopened += 1;
+    // redb may panic over what it finds in its memory after an error.
+    let _ = guarded(|| {
+        drop(old);
+        Ok(())
+    });
 }
 
 /// Opens a database, with its tables. `verify`: reads all of it and compares it with its checksums.

@@ -172,6 +172,13 @@ impl Store for Memory {
         }
         Ok(())
     }
+
+    /// No other process can have it.
+    async fn lend(&self) {}
+
+    async fn reclaim(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
 }
 
 #[async_trait]

@@ -92,4 +92,16 @@ pub trait Store: Send + Sync + Debug {
     ///
     /// When they cannot be written. It is safe to try again.
     async fn note(&self, notes: Vec<(Uuid, Option<Value>)>) -> Result<(), StoreError>;
+
+    /// Lends the store to another process: waits for the write under way, then lets go of whatever only
+    /// one process can have. Until [`Store::reclaim`] writes wait, and reads fail.
+    async fn lend(&self);
+
+    /// Takes the store back. What the other process has written is found by [`Store::revision`].
+    ///
+    /// # Errors
+    ///
+    /// When the other process still has it, or left what cannot be read. Writes no longer wait then: they
+    /// try again to take it back, and fail for as long as that does not work.
+    async fn reclaim(&self) -> Result<(), StoreError>;
 }

@@ -8,6 +8,8 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use x509_parser::parse_x509_certificate;
 
+use crate::clock;
+
 /// An authority's certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Authority(CertificateDer<'static>);
@@ -21,6 +23,9 @@ pub enum AuthorityError {
     /// There are several.
     #[error("please submit only one certificate at a time")]
     Several,
+    /// Its time is over.
+    #[error("certificate expired, \"Not After\" time is in the past")]
+    Expired,
     /// It may sign no others.
     #[error("certificate does not appear to be a CA because it is missing the \"CA\" basic constraint")]
     NoAuthority,
@@ -46,6 +51,10 @@ impl Authority {
         let constraints = parsed.basic_constraints().ok().flatten();
         if !constraints.is_some_and(|constraints| constraints.value.ca) {
             return Err(AuthorityError::NoAuthority);
+        }
+        let expires_at = parsed.validity().not_after.timestamp();
+        if u64::try_from(expires_at).unwrap_or(0) < clock::unix().as_secs() {
+            return Err(AuthorityError::Expired);
         }
         RootCertStore::empty()
             .add(one.clone())

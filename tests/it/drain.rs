@@ -78,6 +78,64 @@ fn refuses_connections(gateway: &Gateway) {
 }
 
 #[test]
+fn clients_that_go_where_they_are_told_lose_no_request() {
+    let origin = Origin::start("a");
+    let mut gateway = start(&origin, "300ms", "600s");
+    let address = gateway.address();
+    let is_told = |client: &mut Client| {
+        let response = client.get("/");
+        assert_eq!((response.status, response.text().as_str()), (200, "a"));
+        response.header("Connection") == Some("close")
+    };
+    std::thread::scope(|scope| {
+        let mut clients = Vec::new();
+        for _ in 0..2 {
+            clients.push(scope.spawn(move || {
+                let mut client = Client::connect(address);
+                while !is_told(&mut client) {}
+            }));
+            clients.push(scope.spawn(move || while !is_told(&mut Client::connect(address)) {}));
+        }
+        origin.wait_for(100);
+        gateway.terminate();
+        for client in clients {
+            client.join().unwrap();
+        }
+    });
+    assert_eq!(gateway.wait_for_exit().code(), Some(0));
+    gateway.wait_for_log("drained");
+}
+
+#[test]
+fn a_request_that_is_on_its_way_when_accepting_ends_is_answered() {
+    let origin = Origin::start("a");
+    let mut gateway = start(&origin, "0s", "600s");
+    let mut client = gateway.client();
+    gateway.wait_for_metric("serin_connections", &[], 1.0);
+    gateway.terminate();
+    refuses_connections(&gateway);
+    let response = client.get("/");
+    assert_eq!((response.status, response.text().as_str()), (200, "a"));
+    assert_eq!(response.header("Connection"), Some("close"));
+    assert_eq!(gateway.wait_for_exit().code(), Some(0));
+}
+
+#[test]
+fn a_second_signal_during_the_drain_ends_it_at_once() {
+    let origin = Origin::start("a");
+    let mut gateway = start(&origin, "0s", "600s");
+    origin.hold();
+    let mut client = gateway.client();
+    client.send(Request::get("/").to_bytes());
+    origin.wait_for(1);
+    gateway.terminate();
+    refuses_connections(&gateway);
+    gateway.terminate();
+    assert_eq!(gateway.wait_for_exit().code(), Some(0));
+    gateway.wait_for_log("second SIGTERM: exit");
+}
+
+#[test]
 fn a_body_under_way_is_finished() {
     let origin = Origin::start("a");
     let mut gateway = start(&origin, "0s", "600s");

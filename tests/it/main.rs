@@ -42,13 +42,17 @@ mod limits;
 mod strict;
 
 mod blue_green;
+mod descriptors;
 mod drain;
 mod durable;
 mod edge;
 mod http2;
+mod notify;
+mod panics;
 mod reload;
 mod status;
 mod store;
 mod streams;
 mod tls;
+mod upgrade;
 mod upstream_tls;

@@ -24,7 +24,21 @@ fn a_taken_port_is_a_clear_error() {
         let stderr = refused(Command::run(&format!("server:\n{settings}")));
         let expected = format!("error: cannot listen on {address}: Address already in use");
         assert!(stderr.contains(&expected), "{stderr}");
+        assert!(stderr.contains("hint: another process listens there"), "{stderr}");
     }
+}
+
+#[test]
+fn an_address_of_another_host_is_a_clear_error() {
+    let stderr = refused(Command::run(
+        "server:\n  listeners: [{address: '192.0.2.1:8000'}]\n",
+    ));
+    let expected = "error: cannot listen on 192.0.2.1:8000: Cannot assign requested address";
+    assert!(stderr.contains(expected), "{stderr}");
+    assert!(
+        stderr.contains("hint: no interface of this host has the address"),
+        "{stderr}"
+    );
 }
 
 #[test]

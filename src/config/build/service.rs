@@ -52,9 +52,11 @@ pub(super) fn check_authorities(
     let known: HashSet<Uuid> = configuration.ca_certificates.iter().map(|ca| ca.id).collect();
     for service in &configuration.services {
         for (index, id) in service.ca_certificates.iter().enumerate() {
-            let is_there = known.contains(id);
+            if known.contains(id) {
+                continue;
+            }
             let entity = entities.iter().find(|entity| entity.id == service.id);
-            if let Some(entity) = entity.filter(|_| !is_there) {
+            if let Some(entity) = entity {
                 let message = format!("invalid reference '{id}' (no such entry in 'ca_certificates')");
                 let hint = Some("declare it under 'ca_certificates' with this id, or leave it out");
                 let path = format!("ca_certificates[{index}]");

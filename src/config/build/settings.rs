@@ -11,7 +11,7 @@ use crate::config::schema::address::parse_network;
 use crate::config::schema::units;
 use crate::model::{
     AccessLog, AccessLogFormat, AddressFamily, Admin, Dns, Limits, ListenProtocol, Listener, RetryBudget,
-    Secret, Settings, Shutdown, Store, Timeouts, TlsVersion, Token, UnderscoresInHeaders,
+    Secret, Settings, Shutdown, Store, Timeouts, TlsVersion, Token, UnderscoresInHeaders, Upgrade,
 };
 
 /// Builds the settings; what is missing because of an error keeps its default.
@@ -124,6 +124,12 @@ pub(in crate::config) fn settings(server: Map<String, Value>, checker: &mut Chec
             pre_stop_delay: duration(&server.shutdown.pre_stop_delay, defaults.shutdown.pre_stop_delay),
             drain: duration(&server.shutdown.drain, defaults.shutdown.drain),
         },
+        upgrade: serde_json::from_value::<written::Upgrade>(server.upgrade)
+            .ok()
+            .map(|upgrade| Upgrade {
+                socket: upgrade.socket,
+                deadline: duration(&upgrade.deadline, Upgrade::default().deadline),
+            }),
     }
 }
 
@@ -173,7 +179,7 @@ mod tests {
              secret: {secret}\n  secret_file: /tmp/s\n  trusted_ips: [10.0.0.0/8, '::1']\n  dns: {{resolvers: ['127.0.0.1:53'], family: ipv4}}\n  access_log: {{format: combined, path: /a}}\n  variant_header: true\n  \
              limits: {{header_bytes: 1KiB, headers: 7, uri_bytes: 100, body_bytes: 2MiB, body_rate: 1KiB, connections: 8, connections_per_ip: 9}}\n  underscores_in_headers: refuse\n  \
              timeouts: {{header: 1s, tls_handshake: 2s, body_idle: 500ms, keepalive: 1m30s, requests_per_connection: 5, target_drain: 5m}}\n  retries: {{budget_percent: 50, min_concurrent: 0}}\n  \
-             shutdown: {{pre_stop_delay: 1s, drain: 0s}}"
+             shutdown: {{pre_stop_delay: 1s, drain: 0s}}\n  upgrade: {{socket: /run/s.sock, deadline: 5s}}"
         ))
         .settings;
         let expected = Settings {
@@ -243,6 +249,10 @@ mod tests {
                 pre_stop_delay: Duration::from_secs(1),
                 drain: Duration::ZERO,
             },
+            upgrade: Some(Upgrade {
+                socket: Some("/run/s.sock".into()),
+                deadline: Duration::from_secs(5),
+            }),
         };
         assert_eq!(settings, expected);
     }

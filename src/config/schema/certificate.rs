@@ -7,6 +7,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::{CREATED_AT, Child, Entity, Field, ID, Kind, Record, TAGS, UPDATED_AT, Unique, format, no_check};
+use crate::clock;
 use crate::config::check::Scope;
 use crate::tls::{Authority, KeyPair, PairError};
 
@@ -149,6 +150,10 @@ pub(crate) static CA_CERTIFICATES: Entity = Entity {
 
 fn check_pair(scope: &mut Scope<'_, '_>, cert: &'static str, key: &'static str) -> Option<KeyPair> {
     let pair = KeyPair::parse(scope.text(cert)?, scope.text(key)?);
+    if pair.as_ref().is_ok_and(|pair| pair.expires_at() < clock::unix()) {
+        let hint = "clients that verify it are refused until it is renewed";
+        scope.warn(cert, "the certificate has expired", hint);
+    }
     pair.inspect_err(|error| {
         let (field, hint) = match error {
             PairError::Certificate => (cert, None),
@@ -210,9 +215,16 @@ pub(super) static FILES: Record = Record {
         let (Some(cert_file), Some(key_file)) = (scope.text("cert_file"), scope.text("key_file")) else {
             return;
         };
-        if let Err((field, message)) = read_pair(Path::new(cert_file), Path::new(key_file)) {
-            let hint = "the certificates in force stay until both files are sound".to_owned();
-            scope.error(field, message, Some(hint));
+        match read_pair(Path::new(cert_file), Path::new(key_file)) {
+            Ok(pair) if pair.expires_at() < clock::unix() => {
+                let hint = "clients that verify it are refused until it is renewed";
+                scope.warn("cert_file", "the certificate has expired", hint);
+            }
+            Ok(_) => {}
+            Err((field, message)) => {
+                let hint = "the certificates in force stay until both files are sound".to_owned();
+                scope.error(field, message, Some(hint));
+            }
         }
     },
 };

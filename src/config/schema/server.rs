@@ -95,6 +95,12 @@ pub(crate) static SERVER: Record = Record {
         )
         .or(|| json!(false)),
         Field::new("shutdown", Kind::Record(&SHUTDOWN), "What happens on SIGTERM.").or(|| json!({})),
+        Field::new(
+            "upgrade",
+            Kind::RecordOrFalse(&UPGRADE),
+            "How another process, started with `serin run --upgrade`, takes over without a request lost; false when none can.",
+        )
+        .or(|| json!({})),
     ],
     check,
 };
@@ -444,6 +450,25 @@ static SHUTDOWN: Record = Record::of(&[
         "How long requests in flight may take after that.",
     )
     .or(|| json!("30s")),
+]);
+
+static UPGRADE: Record = Record::of(&[
+    Field::new(
+        "socket",
+        Kind::Text(&format::NON_EMPTY),
+        "Unix socket at which it asks, in a folder that not everybody may write to; by default the path of the store with the extension .sock, and none for a store in memory.",
+    )
+    .hint("such as /run/serin/serin.sock"),
+    Field::new(
+        "deadline",
+        Kind::Duration {
+            min: SECOND,
+            max: HOUR,
+            or_unlimited: false,
+        },
+        "How long it may take to serve once it has the sockets; after that the running process goes on.",
+    )
+    .or(|| json!("60s")),
 ]);
 
 /// An address can be bound once; port 0 takes a free port each time.

@@ -107,7 +107,7 @@ fn check(scope: &mut Scope<'_, '_>) {
     if scope
         .text("protocol")
         .is_some_and(|protocol| protocol.starts_with("grpc"))
-        && scope.is_given("path")
+        && scope.text("path").is_some()
     {
         let hint = "a path of gRPC names the method that is called; leave it out".to_owned();
         let message = "value must be null: failed conditional validation given value of field 'protocol'";

@@ -2,6 +2,7 @@
 
 mod disk;
 mod faults;
+mod lending;
 mod opening;
 
 use std::path::Path;

@@ -28,6 +28,19 @@ async fn fill(path: &Path) -> Loaded {
     store.load().await.unwrap()
 }
 
+/// Makes a store one of another version.
+pub(super) fn set_format(path: &Path, format: u64) {
+    let database = Database::open(path).unwrap();
+    let writing = database.begin_write().unwrap();
+    let meta: TableDefinition<&str, u64> = TableDefinition::new("meta");
+    writing
+        .open_table(meta)
+        .unwrap()
+        .insert("format", format)
+        .unwrap();
+    writing.commit().unwrap();
+}
+
 fn refusal(path: &Path) -> (StoreError, String) {
     let error = Embedded::open(path).unwrap_err();
     let mut text = error.to_string();
@@ -133,12 +146,7 @@ async fn another_format_and_another_program_are_refused_and_left_alone() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("serin.store");
     fill(&path).await;
-    let database = Database::open(&path).unwrap();
-    let writing = database.begin_write().unwrap();
-    let meta: TableDefinition<&str, u64> = TableDefinition::new("meta");
-    writing.open_table(meta).unwrap().insert("format", 7).unwrap();
-    writing.commit().unwrap();
-    drop(database);
+    set_format(&path, 7);
     let bytes = std::fs::read(&path).unwrap();
     let (error, text) = refusal(&path);
     assert!(

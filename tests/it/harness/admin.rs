@@ -36,6 +36,11 @@ impl Answer {
 }
 
 impl Admin {
+    /// Talks to the Admin API over a connection to it.
+    pub fn on(client: Client) -> Self {
+        Self(client)
+    }
+
     /// Sends a request with a JSON body, or without one for null.
     #[track_caller]
     pub fn send(&mut self, method: &str, path: &str, body: Value) -> Answer {

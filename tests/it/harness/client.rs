@@ -1,7 +1,7 @@
 //! A client that writes bytes and reads what comes back.
 
 use std::io::{self, BufReader, ErrorKind, Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -214,6 +214,12 @@ impl Client {
     /// Sends bytes as they are, unless the other end has closed.
     pub fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
         self.reader.get_ref().write_all(bytes.as_ref())
+    }
+
+    /// Closes the sending half.
+    pub fn end_sending(&mut self) {
+        // The other end may have closed all of it.
+        let _ = self.reader.get_ref().shutdown(Shutdown::Write);
     }
 
     /// Reads a response to anything but HEAD.

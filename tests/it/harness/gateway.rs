@@ -123,10 +123,7 @@ impl Command {
 
     /// Starts a gateway and waits until it is ready.
     pub fn start(self) -> Gateway {
-        let mut gateway = self.spawn();
-        gateway.wait_for_log("ready");
-        gateway.read_addresses();
-        gateway
+        self.spawn().wait_until_ready()
     }
 
     /// Starts a gateway without waiting for anything.
@@ -190,6 +187,13 @@ impl Gateway {
         Command::run(config).start()
     }
 
+    /// Waits until one that was spawned is ready.
+    pub fn wait_until_ready(mut self) -> Self {
+        self.wait_for_log("ready");
+        self.read_addresses();
+        self
+    }
+
     /// Reads the ports that were chosen from the log.
     fn read_addresses(&mut self) {
         let log = self.log();
@@ -208,6 +212,11 @@ impl Gateway {
     pub fn another(&self) -> Command {
         let program = std::process::Command::new(env!("CARGO_BIN_EXE_serin"));
         Command::of(program, &["run", FILE], self.folder.clone())
+    }
+
+    /// Returns what takes over from it, in the same folder, on the same configuration.
+    pub fn successor(&self) -> Command {
+        self.another().argument("--upgrade")
     }
 
     /// Ends the process and starts another one in the same folder.
@@ -385,6 +394,14 @@ impl Gateway {
             Some(true) => panic!("ended without logging {end:?}:\n{}", self.log_text()),
             None => panic!("never logged {end:?}:\n{}", self.log_text()),
         }
+    }
+
+    /// Waits for a line that holds this text and returns it.
+    pub fn wait_for_log_with(&self, part: &str) -> String {
+        let found = self
+            .log
+            .wait_for(|log| log.lines.iter().find(|line| line.contains(part)).cloned());
+        found.unwrap_or_else(|| panic!("never logged {part:?}:\n{}", self.log_text()))
     }
 
     /// Returns the log so far.

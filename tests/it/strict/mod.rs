@@ -2,6 +2,7 @@
 
 mod corpus;
 mod fields;
+mod generated;
 mod origin;
 mod reader;
 mod responses;
