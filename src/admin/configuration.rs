@@ -68,9 +68,9 @@ fn hash_of(text: &str) -> String {
 /// Steps from what is in force to these entities and no others; what is the same stays as it is.
 fn replace_all(state: &State, entities: &[std::sync::Arc<Entity>]) -> Vec<Change> {
     let wanted = State::of(entities.iter().cloned());
-    let gone = state
-        .in_order()
-        .into_iter()
+    let before = state.in_order();
+    let gone = before
+        .iter()
         .rev()
         .filter(|entity| wanted.get(entity.kind, entity.id).is_none());
     let mut changes: Vec<Change> = gone

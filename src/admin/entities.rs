@@ -18,7 +18,6 @@ use super::wire::refusal::Refusal;
 use super::write::{self, Draft};
 use crate::clock;
 use crate::config::check::check_entity;
-use crate::config::schema::target::normal_target;
 use crate::entity::{self, Entity, Kind, State};
 use crate::health;
 use crate::snapshot::Snapshot;
@@ -82,10 +81,13 @@ impl Place {
             None => None,
         };
         let entity = self.name.as_deref().and_then(|name| match parent {
-            Some(parent) => child(state, self.kind, parent, name),
-            None => state.find(self.kind, name).cloned(),
+            Some((field, parent)) => state.child(self.kind, field, parent, name),
+            None => state.find(self.kind, name),
         });
-        Ok(Found { parent, entity })
+        Ok(Found {
+            parent,
+            entity: entity.cloned(),
+        })
     }
 
     fn is_target(&self) -> bool {
@@ -99,25 +101,6 @@ impl Place {
 /// 404 when there is none.
 pub(super) fn find<'a>(state: &'a State, kind: Kind, name: &str) -> Result<&'a Arc<Entity>, Refusal> {
     state.find(kind, name).ok_or_else(Refusal::not_found)
-}
-
-/// Finds an entity nested in another, by its id or by what tells it from its siblings.
-fn child(state: &State, kind: Kind, (field, parent): (&str, Uuid), name: &str) -> Option<Arc<Entity>> {
-    let id = Uuid::parse_str(name).ok();
-    let is_meant = |entity: &&Arc<Entity>| {
-        let rules = kind.schema().unique.iter();
-        let mut fields = rules
-            .flat_map(|unique| unique.fields)
-            .filter(|name| **name != field);
-        id == Some(entity.id)
-            || fields.any(|field| match (*field, entity.text(field)) {
-                // Several plugins of a Service may have one name.
-                ("name", _) if kind.name() == "plugins" => false,
-                ("target", Some(target)) => normal_target(target) == normal_target(name),
-                (_, text) => text == Some(name),
-            })
-    };
-    state.referring(kind, field, parent).find(is_meant).cloned()
 }
 
 /// Answers a request about entities.

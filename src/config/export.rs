@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use super::check::default_of;
 use super::schema::{Field, Kind as FieldKind};
-use crate::entity::{Entity, Kind, State};
+use crate::entity::{Entity, InOrder, Kind, State};
 
 /// Returns the entities as the YAML text of a file: defaults left out, children in their parents, oldest first. Loaded
 /// again it says the same, ids included.
@@ -25,9 +25,8 @@ pub(crate) fn document(state: &State) -> Value {
     }
     let all = state.in_order();
     for kind in Kind::all() {
-        let roots = all
-            .iter()
-            .filter(|entity| entity.kind == kind && parent_of(entity).is_none());
+        let entities = all.of_kind(kind);
+        let roots = entities.iter().filter(|entity| parent_of(entity).is_none());
         let list: Vec<Value> = roots.map(|entity| written(entity, &all, state)).collect();
         if !list.is_empty() {
             top.insert(kind.name().to_owned(), list.into());
@@ -55,7 +54,7 @@ fn parent_of(entity: &Entity) -> Option<(Kind, Uuid, &'static str)> {
     }
 }
 
-fn written(entity: &Entity, all: &[std::sync::Arc<Entity>], state: &State) -> Value {
+fn written(entity: &Entity, all: &InOrder, state: &State) -> Value {
     let parent = parent_of(entity);
     let mut map = Map::new();
     for field in entity.kind.schema().fields {
@@ -81,9 +80,9 @@ fn written(entity: &Entity, all: &[std::sync::Arc<Entity>], state: &State) -> Va
     }
     for child in entity.kind.schema().children {
         let kind = Kind::from(child.entity);
-        let children = all.iter().filter(|one| {
-            one.kind == kind
-                && parent_of(one).is_some_and(|(_, id, name)| id == entity.id && name == child.parent)
+        let entities = all.of_kind(kind);
+        let children = entities.iter().filter(|one| {
+            parent_of(one).is_some_and(|(_, id, name)| id == entity.id && name == child.parent)
         });
         let list: Vec<Value> = children.map(|one| written(one, all, state)).collect();
         if !list.is_empty() {

@@ -55,7 +55,7 @@ use self::identity::Identities;
 use self::mark::{Inside, Mark, Sources, Span};
 use self::rows::Row;
 use self::source::{Files, Source};
-use crate::entity::{Entity, State};
+use crate::entity::{Entity, InOrder, State};
 use crate::model::{Configuration, Settings};
 
 /// A configuration that may be used.
@@ -159,7 +159,7 @@ fn check_and_build(
         let settings = build::settings(server, &mut checker);
         hash ^= hash_of_certificates(&settings);
         let entities = entities::entities(&rows, &identities, &known.state);
-        let (configuration, findings) = build::build(&entities, settings, &mut known.memo);
+        let (configuration, findings) = build::build(&InOrder::of(&entities), settings, &mut known.memo);
         tell(&findings, &rows, &identities, &mut checker);
         built = Some((configuration, entities));
     }

@@ -165,7 +165,7 @@ mod tests {
         assert_eq!(numbers.last(), Some(&number), "children go first");
         let mut after = state.clone();
         apply(&mut after, &changes);
-        for entity in after.in_order() {
+        for entity in after.in_order().iter() {
             assert!(put(&after, entity.clone()).is_ok(), "{entity:?} dangles");
         }
         numbers.sort_unstable();

@@ -9,6 +9,7 @@
 //! outlive the process (`store`).
 
 mod edit;
+mod order;
 mod show;
 mod state;
 #[cfg(test)]
@@ -21,6 +22,7 @@ use serde_json::{Map, Value};
 use uuid::Uuid;
 
 pub(crate) use self::edit::{EditError, apply, delete, put};
+pub(crate) use self::order::InOrder;
 pub(crate) use self::show::{show, show_masked};
 pub use self::state::State;
 use crate::config::schema;

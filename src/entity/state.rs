@@ -4,11 +4,12 @@
 //! state while the next one is made.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 use uuid::Uuid;
 
+use super::order::InOrder;
 use super::{Change, Entity, Kind};
 use crate::config::schema::Unique;
 use crate::config::schema::target::normal_target;
@@ -27,6 +28,8 @@ struct Table {
     /// By what must be unique: which rule, and the text that must differ. Shared texts, since the table is
     /// copied with each generation that changes it.
     unique: HashMap<(usize, Arc<str>), Uuid, ahash::RandomState>,
+    /// The rows, the oldest first; made when it is first asked for.
+    in_order: OnceLock<Arc<[Arc<Entity>]>>,
 }
 
 impl State {
@@ -81,18 +84,31 @@ impl State {
             .filter(move |entity| entity.text(field) == Some(id.as_str()))
     }
 
+    /// Returns an entity that refers to `parent` by `field`, by its id or by what tells it from its siblings:
+    /// the value of the one other field of something that must be unique.
+    pub fn child(&self, kind: Kind, field: &str, parent: Uuid, name_or_id: &str) -> Option<&Arc<Entity>> {
+        let is_child = |entity: &&Arc<Entity>| entity.reference(field) == Some(parent);
+        let by_id = Uuid::parse_str(name_or_id).ok().and_then(|id| self.get(kind, id));
+        by_id.filter(is_child).or_else(|| {
+            let table = self.table(kind)?;
+            let mut rules = kind.schema().unique.iter().enumerate();
+            rules.find_map(|(rule, unique)| {
+                let mut others = unique.fields.iter().filter(|name| **name != field);
+                let (Some(own), None) = (others.next(), others.next()) else {
+                    return None;
+                };
+                let values = [(field, parent.to_string()), (*own, name_or_id.to_owned())];
+                let values = values.map(|(name, value)| (name.to_owned(), Value::from(value)));
+                let key = key_of(&Map::from_iter(values), unique)?;
+                let id = table.unique.get(&(rule, key.into()))?;
+                table.rows.get(id).filter(is_child)
+            })
+        })
+    }
+
     /// Returns all entities: those that others refer to first, of one kind the oldest first.
-    pub fn in_order(&self) -> Vec<Arc<Entity>> {
-        let mut all = Vec::with_capacity(self.len());
-        for kind in Kind::all() {
-            let start = all.len();
-            all.extend(self.entities(kind).cloned());
-            all[start..].sort_by(|a, b| {
-                let time = |entity: &Arc<Entity>| entity.created_at.unwrap_or(f64::MAX);
-                time(a).total_cmp(&time(b))
-            });
-        }
-        all
+    pub(crate) fn in_order(&self) -> InOrder {
+        InOrder::new(self.tables.iter().map(|table| table.in_order()).collect())
     }
 
     /// Returns how many entities there are.
@@ -152,11 +168,24 @@ impl State {
         if self.tables.len() <= position {
             self.tables.resize_with(position + 1, Arc::default);
         }
-        Arc::make_mut(&mut self.tables[position])
+        let table = Arc::make_mut(&mut self.tables[position]);
+        table.in_order.take();
+        table
     }
 }
 
 impl Table {
+    /// Those of one time, and those without any, are in the order of their ids.
+    fn in_order(&self) -> Arc<[Arc<Entity>]> {
+        let sort = || {
+            let time = |entity: &Entity| entity.created_at.unwrap_or(f64::MAX);
+            let mut rows: Vec<_> = self.rows.values().map(|row| (time(row), row)).collect();
+            rows.sort_by(|(a, _), (b, _)| a.total_cmp(b));
+            rows.into_iter().map(|(_, row)| row.clone()).collect()
+        };
+        self.in_order.get_or_init(sort).clone()
+    }
+
     /// Another entity may have taken a key over by now.
     fn forget_keys(&mut self, old: &Entity) {
         for key in keys(old) {
@@ -170,16 +199,16 @@ impl Table {
 /// Returns what no other entity of the kind may hold: the rule, and the text that must differ.
 fn keys(entity: &Entity) -> impl Iterator<Item = (usize, Arc<str>)> {
     let rules = entity.kind.schema().unique.iter().enumerate();
-    rules.filter_map(|(rule, unique)| Some((rule, key_of(entity, unique)?.into())))
+    rules.filter_map(|(rule, unique)| Some((rule, key_of(&entity.values, unique)?.into())))
 }
 
-fn key_of(entity: &Entity, unique: &Unique) -> Option<String> {
+fn key_of(values: &Map<String, Value>, unique: &Unique) -> Option<String> {
     let mut key = String::new();
     for (index, field) in unique.fields.iter().enumerate() {
         if index > 0 {
             key.push('\n');
         }
-        match entity.values.get(*field) {
+        match values.get(*field) {
             Some(Value::String(text)) if *field == "target" => key.push_str(&normal_target(text)),
             Some(Value::String(text)) => key.push_str(text),
             Some(value) => key.push_str(&value.to_string()),
@@ -251,6 +280,34 @@ mod tests {
         assert!(state.find(kind("targets"), "a:1").is_none());
         assert!(state.find(kind("plugins"), "jwt").is_none());
         assert!(state.find(kind("plugins"), &id(2).to_string()).is_some());
+    }
+
+    #[test]
+    fn a_child_is_found_by_what_tells_it_from_its_siblings() {
+        let parent = |number: u128| id(number).to_string();
+        let state = State::of([
+            entity("targets", 1, json!({"target": "a:1", "upstream": parent(8)})),
+            entity("targets", 2, json!({"target": "b", "upstream": parent(9)})),
+            entity("routes", 3, json!({"name": "shop", "service": parent(8)})),
+            entity("plugins", 4, json!({"name": "jwt", "service": parent(8)})),
+        ]);
+        let child = |kind_name: &str, field: &str, number: u128, name: &str| {
+            let found = state.child(kind(kind_name), field, id(number), name);
+            found.map(|entity| entity.id.as_u128())
+        };
+        assert_eq!(child("targets", "upstream", 8, "A:1"), Some(1));
+        assert_eq!(child("targets", "upstream", 9, "b:8000"), Some(2));
+        assert_eq!(child("targets", "upstream", 9, "a:1"), None, "of another parent");
+        assert_eq!(child("targets", "upstream", 9, &parent(2)), Some(2));
+        assert_eq!(child("targets", "upstream", 8, &parent(2)), None);
+        assert_eq!(child("routes", "service", 8, "shop"), Some(3));
+        assert_eq!(child("routes", "service", 9, "shop"), None);
+        assert_eq!(
+            child("plugins", "service", 8, "jwt"),
+            None,
+            "several may have one name"
+        );
+        assert_eq!(child("plugins", "service", 8, &parent(4)), Some(4));
     }
 
     #[test]

@@ -155,7 +155,7 @@ impl Bench {
 
 pub(super) fn build(previous: Option<&Snapshot>, upstream: model::Upstream, observed: &Observed) -> Snapshot {
     let source = Configuration {
-        upstreams: vec![upstream.into()],
+        upstreams: vec![upstream.into()].into(),
         ..Configuration::default()
     };
     let builder = Builder {

@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use ahash::RandomState;
 use log::{info, warn};
 
 use super::announce::{forget_series, tell_changes};
@@ -29,7 +30,7 @@ const REST: Duration = Duration::from_secs(30);
 
 /// What is watched.
 pub(super) struct Watch {
-    upstreams: HashMap<UpstreamKey, Watched>,
+    upstreams: HashMap<UpstreamKey, Watched, RandomState>,
     jobs: HashMap<ProbeId, Arc<Job>>,
     schedule: Schedule,
     next_id: u64,
@@ -54,7 +55,7 @@ struct Watched {
 impl Watch {
     pub(super) fn new(now: Instant) -> Self {
         Self {
-            upstreams: HashMap::new(),
+            upstreams: HashMap::default(),
             jobs: HashMap::new(),
             schedule: Schedule::new(now),
             next_id: 0,
@@ -72,7 +73,7 @@ impl Watch {
         }
         let is_ramp_due = self.ramp_due.is_some_and(|due| now >= due);
         let mut is_ramping = false;
-        let mut in_use = HashSet::with_capacity(upstreams.len());
+        let mut in_use = HashSet::with_capacity_and_hasher(self.upstreams.len(), RandomState::default());
         for upstream in upstreams {
             if !upstream.health().is_on() {
                 // Those that were switched off; later checks begin anew.

@@ -36,6 +36,15 @@ pub use settings::{
 pub use units::{Share, Weight};
 pub use upstream::{Algorithm, HashInput, Hashing, SessionCookie, Target, TargetHost, Upstream, UpstreamKey};
 
+/// Parts of one type. What did not change is the same part as before, or the same list, and not only equal.
+pub type List<T> = Arc<[Arc<T>]>;
+
+/// Says whether two lists hold the same parts.
+pub fn are_same<T>(one: &List<T>, other: &List<T>) -> bool {
+    let mut both = one.iter().zip(other.iter());
+    Arc::ptr_eq(one, other) || one.len() == other.len() && both.all(|(one, other)| Arc::ptr_eq(one, other))
+}
+
 /// A whole checked configuration: what one generation of the proxy is built from. What did not change is
 /// shared with the generation before.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -43,19 +52,19 @@ pub struct Configuration {
     /// Process settings: listeners, threads, limits.
     pub settings: Settings,
     /// Every Service, enabled or not, in the order of the source.
-    pub services: Vec<Arc<Service>>,
+    pub services: List<Service>,
     /// Every Route; older ones first, which is how ties between equal Routes are broken.
-    pub routes: Vec<Arc<Route>>,
+    pub routes: List<Route>,
     /// Every Upstream with its Targets.
-    pub upstreams: Vec<Arc<Upstream>>,
+    pub upstreams: List<Upstream>,
     /// Every Consumer with its credentials and groups.
-    pub consumers: Vec<Arc<Consumer>>,
+    pub consumers: List<Consumer>,
     /// Every certificate with its names.
-    pub certificates: Vec<Arc<Certificate>>,
+    pub certificates: List<Certificate>,
     /// Every authority that origins may be verified by.
-    pub ca_certificates: Vec<Arc<CaCertificate>>,
+    pub ca_certificates: List<CaCertificate>,
     /// Every plugin that is enabled.
-    pub plugins: Vec<Arc<Plugin>>,
+    pub plugins: List<Plugin>,
 }
 
 impl Configuration {

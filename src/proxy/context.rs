@@ -192,7 +192,7 @@ impl Context {
 
     /// Returns the Route, once found.
     pub fn route(&self) -> Option<&Route> {
-        self.matched.map(|matched| &self.snapshot.routes[matched.route])
+        self.matched.map(|matched| &*self.snapshot.routes[matched.route])
     }
 
     /// Returns the Service of the Route, once found.

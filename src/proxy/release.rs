@@ -255,9 +255,10 @@ mod tests {
                 scope: Scope::Service(service.id),
                 protocols: vec![model::RouteProtocol::Http],
                 config: PluginConfig::Canary(canary),
-            })],
-            services: vec![Arc::new(service)],
-            routes: vec![Arc::new(route)],
+            })]
+            .into(),
+            services: vec![Arc::new(service)].into(),
+            routes: vec![Arc::new(route)].into(),
             ..Configuration::default()
         };
         let builder = Builder {

@@ -1,7 +1,8 @@
 //! Model → snapshot.
 //!
-//! Pure but for the metrics' registry: what names resolve to and the secret are handed in. An
-//! Upstream that is unchanged since the previous snapshot is taken over as it is.
+//! Pure but for the metrics' registry: what names resolve to and the secret are handed in. What is the same
+//! as in the previous snapshot is taken over as it is, so that a change costs what it changes and a look at
+//! the rest. That the same part is also known by its address later tells what came and what went.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -13,16 +14,15 @@ use uuid::Uuid;
 
 use super::guard::{Guards, secret_arguments};
 use super::plugins::PluginIndex;
+use super::pools::Pools;
 use super::release::ReleaseBuilder;
 use super::{
     BuiltService, Certificates, Consumers, Guard, Release, Route, Router, Service, ServiceCertificates,
-    Services, Settings, Snapshot, Upstream,
+    Services, Settings, Snapshot,
 };
 use crate::access_log::AccessLog;
 use crate::health::Observed;
-use crate::model::{
-    self, Algorithm, Configuration, HealthChecks, Secret, Target, TargetHost, UpstreamKey, Weight,
-};
+use crate::model::{self, Configuration, Secret};
 
 /// What a build needs beside the model.
 pub struct Builder<'a> {
@@ -41,15 +41,7 @@ pub struct Builder<'a> {
 impl Builder<'_> {
     /// Compiles a configuration under a number.
     pub fn build(self, source: Configuration, generation: u64) -> Snapshot {
-        let mut upstreams = Upstreams::new(&self);
-        let named: Named<'_> = source
-            .upstreams
-            .iter()
-            .map(|upstream| (&*upstream.name, upstream))
-            .collect();
-        for upstream in &source.upstreams {
-            upstreams.named(upstream);
-        }
+        let mut pools = Pools::new(&self, &source.upstreams);
         let declared: HashMap<Uuid, &Arc<model::Service>, RandomState> = source
             .services
             .iter()
@@ -60,38 +52,42 @@ impl Builder<'_> {
         let mut services = Services::default();
         let consumers = self.consumers(&source);
         let plugins = PluginIndex::new(&source.plugins);
+        let known = self.known_routes(&source, &consumers);
         let mut guards = Guards::new(&consumers);
         let mut releases = ReleaseBuilder::new(&self, &source, &consumers);
+        let mut routes = Vec::with_capacity(source.routes.len());
         // The Routes of a disabled Service leave the table; a Route without a Service stays, for 503.
-        let (in_table, routes): (Vec<&model::Route>, Vec<Route>) = source
-            .routes
-            .iter()
-            .filter_map(|route| {
-                let service: Option<&BuiltService> = match route.service {
-                    None => None,
-                    Some(id) => Some(match services.entry(id) {
-                        Entry::Occupied(built) => built.into_mut(),
-                        Entry::Vacant(slot) => {
-                            let service = declared.get(&id)?;
-                            let upstream = upstreams.at(&named, &service.host, service.port);
-                            slot.insert(self.service(service, upstream, &source))
-                        }
-                    }),
-                };
-                let plugins = plugins.plugins_for(route.id, route.service);
-                let release =
-                    service
-                        .zip(plugins.canary)
-                        .and_then(|(BuiltService { source, service, .. }, plugin)| {
-                            releases.release(plugin, source, service, |host, port| {
-                                upstreams.at(&named, host, port)
-                            })
-                        });
-                let guard = service.and_then(|_| guards.guard(plugins));
-                let service = service.map(|built| built.service.clone());
-                Some((&**route, compile_route(route, service, release, guard)))
-            })
-            .unzip();
+        for route in source.routes.iter() {
+            let built: Option<&BuiltService> = match route.service {
+                None => None,
+                Some(id) => Some(match services.entry(id) {
+                    Entry::Occupied(built) => built.into_mut(),
+                    Entry::Vacant(slot) => {
+                        let Some(service) = declared.get(&id) else {
+                            continue;
+                        };
+                        slot.insert(self.service(service, &mut pools, &source))
+                    }
+                }),
+            };
+            let service = built.map(|built| &built.service);
+            if let Some(known) = known
+                .get(&route.id)
+                .filter(|known| known.is_built_from(route, service))
+            {
+                routes.push(Arc::clone(known));
+                continue;
+            }
+            let plugins = plugins.plugins_for(route.id, route.service);
+            let release =
+                built
+                    .zip(plugins.canary)
+                    .and_then(|(BuiltService { source, service, .. }, plugin)| {
+                        releases.release(plugin, source, service, |host, port| pools.at(host, port))
+                    });
+            let guard = service.and_then(|_| guards.guard(plugins));
+            routes.push(Arc::new(compile_route(route, service.cloned(), release, guard)));
+        }
         Snapshot {
             generation,
             settings: Arc::new(Settings {
@@ -103,11 +99,11 @@ impl Builder<'_> {
                 access_log: self.access_log.clone(),
                 variant_header: source.settings.variant_header,
             }),
-            router: Router::build(in_table),
+            router: self.router(&routes),
             routes,
             services,
             unrouted: Default::default(),
-            upstreams: upstreams.built.into_values().collect(),
+            upstreams: pools.into_all(),
             rules: releases.into_rules(),
             secret_arguments: secret_arguments(&source.plugins),
             certificates: self.certificates(&source),
@@ -116,11 +112,29 @@ impl Builder<'_> {
         }
     }
 
+    /// Returns the Routes that may be taken over, by id: none where what plugins say may differ, or whose
+    /// plugins' Consumers.
+    fn known_routes(
+        &self,
+        source: &Configuration,
+        consumers: &Arc<Consumers>,
+    ) -> HashMap<Uuid, &Arc<Route>, RandomState> {
+        let is_same = |previous: &&Snapshot| {
+            model::are_same(&previous.source.plugins, &source.plugins)
+                && Arc::ptr_eq(&previous.consumers, consumers)
+        };
+        let previous = self.previous.filter(is_same);
+        let routes = previous.iter().flat_map(|previous| &previous.routes);
+        // A release knows more than its Route and Service: where the canary is.
+        let routes = routes.filter(|route| route.release.is_none());
+        routes.map(|route| (route.id, route)).collect()
+    }
+
     /// Compiles a Service, or takes over the one there is when it and its pool are the same.
     fn service(
         &self,
         source: &Arc<model::Service>,
-        upstream: Arc<Upstream>,
+        pools: &mut Pools<'_>,
         configuration: &Configuration,
     ) -> BuiltService {
         let certificates = certificates_of(source, configuration);
@@ -129,16 +143,32 @@ impl Builder<'_> {
             .and_then(|previous| previous.services.get(&source.id));
         let is_same = |known: &&BuiltService| {
             Arc::ptr_eq(&known.source, source)
-                && Arc::ptr_eq(&known.service.stable.upstream, &upstream)
                 && known.certificates.are(&certificates)
+                && pools.keep(&source.host, &known.service.stable.upstream)
         };
         match known.filter(is_same) {
             Some(known) => known.clone(),
-            None => BuiltService {
-                source: source.clone(),
-                service: Arc::new(Service::build(source, upstream, &certificates)),
-                certificates,
-            },
+            None => {
+                let upstream = pools.at(&source.host, source.port);
+                BuiltService {
+                    source: source.clone(),
+                    service: Arc::new(Service::build(source, upstream, &certificates)),
+                    certificates,
+                }
+            }
+        }
+    }
+
+    /// Compiles the table that finds Routes, or takes over the one there is when they are the same.
+    fn router(&self, routes: &[Arc<Route>]) -> Arc<Router> {
+        let is_same = |previous: &&Snapshot| {
+            let mut both = previous.routes.iter().zip(routes);
+            previous.routes.len() == routes.len()
+                && both.all(|(before, now)| Arc::ptr_eq(&before.source, &now.source))
+        };
+        match self.previous.filter(is_same) {
+            Some(previous) => previous.router.clone(),
+            None => Arc::new(Router::build(routes.iter().map(|route| &*route.source))),
         }
     }
 
@@ -146,7 +176,7 @@ impl Builder<'_> {
     fn certificates(&self, source: &Configuration) -> Arc<Certificates> {
         match self.previous {
             Some(previous)
-                if previous.source.certificates == source.certificates
+                if model::are_same(&previous.source.certificates, &source.certificates)
                     && previous.source.settings.certificates == source.settings.certificates =>
             {
                 previous.certificates.clone()
@@ -165,7 +195,9 @@ impl Builder<'_> {
     /// Compiles the directory of Consumers, or takes over the one there is when they are the same.
     fn consumers(&self, source: &Configuration) -> Arc<Consumers> {
         match self.previous {
-            Some(previous) if previous.source.consumers == source.consumers => previous.consumers.clone(),
+            Some(previous) if model::are_same(&previous.source.consumers, &source.consumers) => {
+                previous.consumers.clone()
+            }
             _ => Arc::new(Consumers::build(&source.consumers)),
         }
     }
@@ -189,94 +221,8 @@ fn certificates_of(service: &model::Service, configuration: &Configuration) -> S
     }
 }
 
-/// Upstreams of the model by name.
-type Named<'a> = HashMap<&'a str, &'a Arc<model::Upstream>, RandomState>;
-
-/// The Upstreams of the snapshot being built, each compiled or taken over once.
-struct Upstreams<'a> {
-    builder: &'a Builder<'a>,
-    previous: HashMap<&'a UpstreamKey, &'a Arc<Upstream>, RandomState>,
-    built: HashMap<UpstreamKey, Arc<Upstream>, RandomState>,
-}
-
-impl<'a> Upstreams<'a> {
-    fn new(builder: &'a Builder<'a>) -> Self {
-        let previous = builder.previous.map_or(&[][..], |snapshot| &snapshot.upstreams);
-        Self {
-            builder,
-            previous: previous
-                .iter()
-                .map(|upstream| (&upstream.key, upstream))
-                .collect(),
-            built: HashMap::default(),
-        }
-    }
-
-    /// Returns the pool that a host stands for: the Upstream of that name, or else the host itself.
-    fn at(&mut self, named: &Named<'_>, host: &str, port: u16) -> Arc<Upstream> {
-        match named.get(host) {
-            Some(upstream) => self.named(upstream),
-            None => self.direct(host, port),
-        }
-    }
-
-    fn named(&mut self, source: &Arc<model::Upstream>) -> Arc<Upstream> {
-        let key = UpstreamKey::Named(source.name.clone());
-        let secret = self.builder.secret;
-        self.get(
-            key,
-            |known| known.is_built_from(source, secret),
-            || source.clone(),
-        )
-    }
-
-    fn direct(&mut self, host: &str, port: u16) -> Arc<Upstream> {
-        let host = TargetHost::parse(host);
-        let key = UpstreamKey::Direct(host.clone(), port);
-        // Nothing but the key makes one differ from another.
-        self.get(key, |_| true, || Arc::new(direct_upstream(host, port)))
-    }
-
-    fn get(
-        &mut self,
-        key: UpstreamKey,
-        is_still_right: impl FnOnce(&Upstream) -> bool,
-        source: impl FnOnce() -> Arc<model::Upstream>,
-    ) -> Arc<Upstream> {
-        if let Some(upstream) = self.built.get(&key) {
-            return upstream.clone();
-        }
-        let Builder { secret, observed, .. } = *self.builder;
-        let upstream = match self.previous.get(&key) {
-            Some(previous) if is_still_right(previous) => (*previous).clone(),
-            _ => Arc::new(Upstream::build(key.clone(), source(), secret, observed)),
-        };
-        self.built.insert(key, upstream.clone());
-        upstream
-    }
-}
-
-/// A Service whose host names no Upstream is dialled directly: an Upstream of one Target.
-fn direct_upstream(host: TargetHost, port: u16) -> model::Upstream {
-    let target = Target {
-        id: Uuid::nil(),
-        host,
-        port,
-        weight: Weight::default(),
-    };
-    model::Upstream {
-        id: Uuid::nil(),
-        name: target.label(),
-        algorithm: Algorithm::RoundRobin,
-        host_header: None,
-        health: HealthChecks::default(),
-        slow_start: None,
-        targets: vec![target],
-    }
-}
-
 fn compile_route(
-    route: &model::Route,
+    route: &Arc<model::Route>,
     service: Option<Arc<Service>>,
     release: Option<Arc<Release>>,
     guard: Option<Arc<Guard>>,
@@ -293,6 +239,7 @@ fn compile_route(
         preserve_host: route.preserve_host,
         path_handling: route.path_handling,
         guard,
+        source: route.clone(),
         requests: Default::default(),
     }
 }

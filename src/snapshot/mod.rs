@@ -6,16 +6,17 @@
 //!
 //! What must survive a change of configuration lives beside the snapshot and is handed to
 //! [`Builder`]: positions, loads and health of Targets, what DNS last said ([`crate::health`]). So do
-//! Pingora's connection pools. An Upstream that did not change keeps its compiled parts from one snapshot
-//! to the next.
+//! Pingora's connection pools. What did not change keeps its compiled parts from one snapshot to the next.
 
 mod build;
 mod certificates;
 mod consumer;
 mod consumers;
+mod difference;
 mod guard;
 mod issuer;
 mod plugins;
+mod pools;
 mod publish;
 mod release;
 mod rotation;
@@ -57,13 +58,14 @@ pub struct Snapshot {
     /// Settings that apply live.
     pub settings: Arc<Settings>,
     /// The table that finds `routes`.
-    pub router: Router,
+    pub router: Arc<Router>,
     /// Routes by position.
-    pub routes: Vec<Route>,
+    pub routes: Vec<Arc<Route>>,
     /// Every Service that a Route leads to, for the next build. Not the others: their series are taken out of
     /// the metrics, and a Service that is routed again begins new ones.
     services: Services,
-    /// Every Upstream in use or declared, for the control thread; requests do not come by here.
+    /// Every Upstream, those that are declared first, then those that a host stands for which a Route leads
+    /// to; for the control thread: requests do not come by here.
     pub upstreams: Vec<Arc<Upstream>>,
     /// Whose credentials are.
     pub consumers: Arc<Consumers>,
@@ -155,11 +157,19 @@ pub struct Route {
     pub path_handling: PathHandling,
     /// What a request must show to pass, if anything.
     pub guard: Option<Arc<Guard>>,
+    /// What it was compiled from.
+    source: Arc<model::Route>,
     /// Requests by status class.
     requests: ByStatusClass,
 }
 
 impl Route {
+    /// Says whether this is what comes of a source and a Service when nothing else has changed.
+    fn is_built_from(&self, source: &Arc<model::Route>, service: Option<&Arc<Service>>) -> bool {
+        let own = self.service.as_ref().map(Arc::as_ptr);
+        Arc::ptr_eq(&self.source, source) && own == service.map(Arc::as_ptr)
+    }
+
     /// Returns the counter of requests that this Route answered with `class`
     /// (a position in [`STATUS_CLASSES`]).
     pub fn requests(&self, class: usize) -> &IntCounter {

@@ -3,6 +3,7 @@
 use std::borrow::Borrow;
 use std::collections::HashMap;
 
+use ahash::RandomState;
 use uuid::Uuid;
 
 use crate::model::{Plugin, PluginConfig, Scope};
@@ -25,14 +26,14 @@ pub struct RoutePlugins<'a> {
 /// Every plugin, by its scope: found in four look-ups for a Route, however many there are.
 #[derive(Debug, Default)]
 pub struct PluginIndex<'a> {
-    by_scope: HashMap<Scope, RoutePlugins<'a>>,
+    by_scope: HashMap<Scope, RoutePlugins<'a>, RandomState>,
 }
 
 impl<'a> PluginIndex<'a> {
     /// Orders plugins by scope. Of two of one name in one scope, which no checked configuration has,
     /// the first counts.
     pub fn new<P: Borrow<Plugin>>(plugins: &'a [P]) -> Self {
-        let mut by_scope: HashMap<Scope, RoutePlugins<'a>> = HashMap::new();
+        let mut by_scope: HashMap<Scope, RoutePlugins<'a>, RandomState> = HashMap::default();
         for plugin in plugins.iter().map(Borrow::borrow) {
             let of_scope = by_scope.entry(plugin.scope).or_default();
             of_scope.of_name(&plugin.config).get_or_insert(plugin);

@@ -3,14 +3,14 @@
 //! Publishing is a pointer store: the next request on any thread reads the new snapshot, requests
 //! under way keep theirs, and the last of those frees it.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
+use super::difference::Difference;
 use super::rotation::note_rotation;
-use super::{Destination, RetryReason, Snapshot};
+use super::{Destination, RetryReason, Route, Snapshot};
 use crate::clock;
 use crate::metrics::{STATUS_CLASSES, metrics};
 use crate::model::{Reason, Variant};
@@ -51,9 +51,10 @@ impl Published {
         let previous = self.current.swap(snapshot.clone());
         record(generation);
         record_certificates(Some(&previous), &snapshot);
-        note_rotation(&previous, &snapshot, clock::monotonic());
+        let difference = Difference::between(&previous, &snapshot);
+        note_rotation(&difference, clock::monotonic());
         self.generation.send_replace(generation);
-        forget_series(&previous, &snapshot);
+        forget_series(&difference);
     }
 
     /// Returns a watch on the number in force.
@@ -97,116 +98,92 @@ fn record_certificates(previous: Option<&Snapshot>, snapshot: &Snapshot) {
 /// Takes the series of what no longer exists out of the registry, so that a proxy that is
 /// reconfigured for months does not grow. A request that still runs on the old snapshot counts
 /// into a child that nobody reads.
-fn forget_series(old: &Snapshot, new: &Snapshot) {
-    fn gone<T: std::hash::Hash + Eq>(old: impl Iterator<Item = T>, new: impl Iterator<Item = T>) -> Vec<T> {
-        let new: HashSet<T> = new.collect();
-        old.filter(|label| !new.contains(label)).collect()
+///
+/// Handles that such a request has yet to find are found now, or it would register anew what is taken out
+/// here, and nobody would ever take that out.
+fn forget_series(difference: &Difference<'_>) {
+    forget_routes(difference);
+    forget_destinations(difference);
+    forget_services(difference);
+}
+
+fn forget_routes(difference: &Difference<'_>) {
+    fn labels(route: &Route) -> [&str; 2] {
+        let service = route.service.as_ref().map_or("", |service| &*service.label);
+        [service, &route.label]
     }
-    let service_of = |route: &super::Route| {
-        route
-            .service
-            .as_ref()
-            .map_or(String::new(), |s| s.label.to_string())
-    };
-    let routes = |snapshot: &Snapshot| {
-        snapshot
-            .routes
-            .iter()
-            .map(|r| (service_of(r), r.label.clone()))
-            .collect::<Vec<_>>()
-    };
-    let gone_routes: HashSet<_> = gone(routes(old).into_iter(), routes(new).into_iter())
-        .into_iter()
-        .collect();
-    // Handles that a request under way has yet to find are found now, or it would register anew
-    // what is taken out here, and nobody would ever take that out.
-    for route in &old.routes {
-        if gone_routes.contains(&(service_of(route), route.label.clone())) {
-            for class in 0..STATUS_CLASSES.len() {
-                route.requests(class);
-            }
+    let gone = difference.gone_labels(|route| vec![labels(route)]);
+    for route in difference
+        .gone
+        .iter()
+        .filter(|route| gone.contains(&labels(route)))
+    {
+        for class in 0..STATUS_CLASSES.len() {
+            route.requests(class);
         }
     }
-    for (service, route) in gone_routes {
+    for [service, route] in gone {
         for class in STATUS_CLASSES {
-            let _ = metrics()
-                .requests
-                .remove_label_values(&[&*service, &*route, class]);
+            let _ = metrics().requests.remove_label_values(&[service, route, class]);
         }
     }
-    forget_destinations(old, new);
-    forget_services(old, new);
 }
 
 /// Takes out the series of Service, Upstream and variant that no longer belong together.
-fn forget_destinations(old: &Snapshot, new: &Snapshot) {
-    fn destinations(snapshot: &Snapshot) -> impl Iterator<Item = &Destination> {
-        snapshot.routes.iter().flat_map(|route| {
-            let stable = route.service.iter().map(|service| &service.stable);
-            stable.chain(route.release.iter().map(|release| &release.canary))
-        })
+fn forget_destinations(difference: &Difference<'_>) {
+    let gone = difference.gone_labels(|route| route.destinations().map(Destination::labels).collect());
+    fn without_upstream(destination: &Destination) -> [&str; 2] {
+        let [service, _, variant] = destination.labels();
+        [service, variant]
     }
-    let kept: HashSet<[&str; 3]> = destinations(new).map(Destination::labels).collect();
-    let variants: HashSet<[&str; 2]> = kept
-        .iter()
-        .map(|[service, _, variant]| [*service, *variant])
-        .collect();
-    let mut gone = HashSet::new();
-    for destination in destinations(old).filter(|old| !kept.contains(&old.labels())) {
+    let gone_variants = difference.gone_labels(|route| route.destinations().map(without_upstream).collect());
+    let destinations = difference.gone.iter().flat_map(|route| route.destinations());
+    for destination in destinations.filter(|destination| gone.contains(&destination.labels())) {
         destination.find_handles();
-        gone.insert(destination.labels());
     }
     for [service, upstream, variant] in gone {
         for class in STATUS_CLASSES {
             let labels = [service, upstream, variant, class];
             let _ = metrics().upstream_requests.remove_label_values(&labels);
         }
-        if !variants.contains(&[service, variant]) {
-            let labels = [service, variant];
-            let _ = metrics().request_duration.remove_label_values(&labels);
-            let _ = metrics().upstream_duration.remove_label_values(&labels);
-        }
+    }
+    for labels in gone_variants {
+        let _ = metrics().request_duration.remove_label_values(&labels);
+        let _ = metrics().upstream_duration.remove_label_values(&labels);
     }
 }
 
 /// Takes out what is counted by Service alone, and by Service and release.
-fn forget_services(old: &Snapshot, new: &Snapshot) {
-    let services = |snapshot: &Snapshot| -> HashSet<Arc<str>> {
-        let services = snapshot.routes.iter().filter_map(|route| route.service.as_ref());
-        services.map(|service| service.label.clone()).collect()
-    };
-    let released = |snapshot: &Snapshot| -> HashSet<Arc<str>> {
-        let routes = snapshot.routes.iter().filter(|route| route.release.is_some());
-        routes
-            .filter_map(|route| Some(route.service.as_ref()?.label.clone()))
-            .collect()
-    };
-    let gone = &services(old) - &services(new);
-    let unreleased = &released(old) - &released(new);
-    for route in &old.routes {
+fn forget_services(difference: &Difference<'_>) {
+    fn label(route: &Route) -> Option<&str> {
+        route.service.as_ref().map(|service| &*service.label)
+    }
+    let gone = difference.gone_labels(|route| label(route).into_iter().collect());
+    let unreleased = difference.gone_labels(|route| {
+        let service = label(route).filter(|_| route.release.is_some());
+        service.into_iter().collect()
+    });
+    for route in &difference.gone {
         let Some(service) = &route.service else { continue };
-        if gone.contains(&service.label) {
+        if gone.contains(&*service.label) {
             service.find_handles();
         }
-        if let Some(release) = route
-            .release
-            .as_ref()
-            .filter(|_| unreleased.contains(&service.label))
+        if let Some(release) = &route.release
+            && unreleased.contains(&*service.label)
         {
             release.find_handles();
         }
     }
     for service in gone {
-        let _ = metrics().retries_denied.remove_label_values(&[&*service]);
+        let _ = metrics().retries_denied.remove_label_values(&[service]);
         for reason in RetryReason::ALL {
-            let labels = [&*service, reason.label()];
-            let _ = metrics().retries.remove_label_values(&labels);
+            let _ = metrics().retries.remove_label_values(&[service, reason.label()]);
         }
     }
     for service in unreleased {
         for variant in Variant::ALL {
             for reason in Reason::ALL {
-                let labels = [&*service, variant.label(), reason.label()];
+                let labels = [service, variant.label(), reason.label()];
                 let _ = metrics().release_requests.remove_label_values(&labels);
             }
         }

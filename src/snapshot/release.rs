@@ -106,11 +106,11 @@ impl<'a> ReleaseBuilder<'a> {
             source.plugins.iter().filter(is_canary)
         };
         let scoped: HashSet<Uuid> = canaries().flat_map(|plugin| plugin.scope.ids()).collect();
-        let services = source
-            .services
-            .iter()
-            .map(|service| (service.id, service.label().to_owned()));
-        let routes = source.routes.iter().map(|route| (route.id, route.label()));
+        let is_scoped = |id: &Uuid| !scoped.is_empty() && scoped.contains(id);
+        let services = source.services.iter().filter(|service| is_scoped(&service.id));
+        let services = services.map(|service| (service.id, service.label().to_owned()));
+        let routes = source.routes.iter().filter(|route| is_scoped(&route.id));
+        let routes = routes.map(|route| (route.id, route.label()));
         Self {
             context: RuleContext {
                 consumers,
@@ -118,10 +118,7 @@ impl<'a> ReleaseBuilder<'a> {
                 secret: builder.secret,
                 now: builder.now,
             },
-            labels: services
-                .chain(routes)
-                .filter(|(id, _)| scoped.contains(id))
-                .collect(),
+            labels: services.chain(routes).collect(),
             rules: HashMap::new(),
             releases: HashMap::new(),
         }

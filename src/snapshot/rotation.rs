@@ -8,16 +8,16 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::{Snapshot, Upstream};
+use ahash::RandomState;
+
+use super::difference::Difference;
+use super::{Route, Snapshot, Upstream};
 use crate::model::UpstreamKey;
 
 impl Snapshot {
     /// Returns the Upstreams that some Route leads to; looks at every Route.
     pub fn routed_upstreams(&self) -> HashSet<&UpstreamKey> {
-        let destinations = self.routes.iter().flat_map(|route| {
-            let stable = route.service.iter().map(|service| &service.stable);
-            stable.chain(route.release.iter().map(|release| &release.canary))
-        });
+        let destinations = self.routes.iter().flat_map(|route| route.destinations());
         destinations
             .map(|destination| &destination.upstream.key)
             .collect()
@@ -33,20 +33,27 @@ impl Upstream {
 }
 
 /// Notes at each address since when it is out of rotation. What did not change is not looked at.
-pub(super) fn note_rotation(old: &Snapshot, new: &Snapshot, now: Instant) {
-    let (routed_before, routed) = (old.routed_upstreams(), new.routed_upstreams());
-    let by_key: HashMap<&UpstreamKey, &Arc<Upstream>> = new
-        .upstreams
-        .iter()
-        .filter(|upstream| routed.contains(&upstream.key))
-        .map(|upstream| (&upstream.key, upstream))
-        .collect();
-    for before in &old.upstreams {
-        if !routed_before.contains(&before.key) {
+pub(super) fn note_rotation(difference: &Difference<'_>, now: Instant) {
+    if difference.is_empty() {
+        return;
+    }
+    let pools = |routes: &[&'_ Route]| -> HashMap<*const Upstream, Arc<Upstream>, RandomState> {
+        let destinations = routes.iter().flat_map(|route| route.destinations());
+        let pools = destinations.map(|destination| &destination.upstream);
+        pools
+            .map(|upstream| (Arc::as_ptr(upstream), upstream.clone()))
+            .collect()
+    };
+    let [gone, came, kept] =
+        [&difference.gone, &difference.came, &difference.kept].map(|routes| pools(routes));
+    // Whoever leads to a pool that is another one now is another Route.
+    let came_by_key: HashMap<&UpstreamKey, &Arc<Upstream>, RandomState> =
+        came.values().map(|upstream| (&upstream.key, upstream)).collect();
+    for (address, before) in &gone {
+        if came.contains_key(address) || kept.contains_key(address) {
             continue;
         }
-        match by_key.get(&before.key) {
-            Some(upstream) if Arc::ptr_eq(before, upstream) => {}
+        match came_by_key.get(&before.key) {
             Some(upstream) => {
                 // What a name stood for once may come back with its next answer. No change took it out.
                 let is_fixed = upstream.names().next().is_none();
@@ -55,17 +62,8 @@ pub(super) fn note_rotation(old: &Snapshot, new: &Snapshot, now: Instant) {
             None => take_out(before, &HashSet::new(), true, now),
         }
     }
-    let before: HashMap<&UpstreamKey, &Arc<Upstream>> = old
-        .upstreams
-        .iter()
-        .filter(|upstream| routed_before.contains(&upstream.key))
-        .map(|upstream| (&upstream.key, upstream))
-        .collect();
-    for upstream in by_key.values() {
-        if before
-            .get(&upstream.key)
-            .is_some_and(|before| Arc::ptr_eq(before, upstream))
-        {
+    for (address, upstream) in &came {
+        if gone.contains_key(address) || kept.contains_key(address) {
             continue;
         }
         for endpoint in &upstream.endpoints().list {

@@ -7,8 +7,9 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use super::finding::Findings;
+use super::parts::Parts;
 use crate::entity::{Entity, State};
-use crate::model::{CaCertificate, Certificate, Consumer, Plugin, Route, Service, Upstream};
+use crate::model::{CaCertificate, Certificate, Consumer, List, Plugin, Route, Service, Upstream};
 
 /// The parts of the last model, each with what it was built from.
 #[derive(Debug, Default)]
@@ -22,8 +23,14 @@ pub struct Memo {
     pub(super) ca_certificates: Built<CaCertificate>,
 }
 
-/// Parts of one type, by the entity's id.
-pub(super) struct Built<T>(HashMap<Uuid, Part<T>, ahash::RandomState>);
+/// Parts of one type, and the list of them that was made last.
+pub(super) struct Built<T> {
+    parts: HashMap<Uuid, Part<T>, ahash::RandomState>,
+    /// What the list was made from: the entities themselves, then what belongs to them.
+    sources: Vec<Arc<[Arc<Entity>]>>,
+    list: List<T>,
+    findings: Findings,
+}
 
 struct Part<T> {
     from: Vec<Arc<Entity>>,
@@ -35,10 +42,13 @@ impl Memo {
     /// Forgets the parts of entities that are no longer there.
     pub(crate) fn retain(&mut self, state: &State) {
         fn retain<T>(built: &mut Built<T>, state: &State) {
-            let kind = built.0.values().find_map(|part| Some(part.from.first()?.kind));
+            let kind = built
+                .parts
+                .values()
+                .find_map(|part| Some(part.from.first()?.kind));
             // While none is too many nothing was removed, and looking at each would cost more than it finds.
-            if let Some(kind) = kind.filter(|kind| built.0.len() > state.count(*kind)) {
-                built.0.retain(|id, _| state.get(kind, *id).is_some());
+            if let Some(kind) = kind.filter(|kind| built.parts.len() > state.count(*kind)) {
+                built.parts.retain(|id, _| state.get(kind, *id).is_some());
             }
         }
         retain(&mut self.services, state);
@@ -52,34 +62,60 @@ impl Memo {
 }
 
 impl<T> Built<T> {
-    /// Takes a part over, or builds it if what it is made from has changed.
-    pub(super) fn take(
+    /// Takes the list over, or builds it if what it is made from has changed.
+    pub(super) fn all(
         &mut self,
-        from: Vec<Arc<Entity>>,
+        sources: Vec<Arc<[Arc<Entity>]>>,
         findings: &mut Findings,
-        build: impl FnOnce(&[Arc<Entity>], &mut Findings) -> Option<T>,
+        build: impl Fn(&[Arc<Entity>], &mut Findings) -> Option<T>,
+    ) -> List<T> {
+        let are_the_same = |(before, now)| Arc::ptr_eq(before, now);
+        if self.sources.len() != sources.len() || !self.sources.iter().zip(&sources).all(are_the_same) {
+            self.findings.0.clear();
+            let (entities, others) = sources.split_first().expect("every list is of some kind");
+            let parts = Parts::of(others.iter().flat_map(|others| others.iter()));
+            let mut from = Vec::new();
+            let list = entities.iter().filter_map(|entity| {
+                from.clear();
+                from.push(entity);
+                from.extend(parts.of_parent(entity.id));
+                self.take(&from, &build)
+            });
+            self.list = list.collect();
+            self.sources = sources;
+        }
+        findings.0.extend(self.findings.0.iter().cloned());
+        self.list.clone()
+    }
+
+    /// Takes a part over, or builds it if what it is made from has changed.
+    fn take(
+        &mut self,
+        from: &[&Arc<Entity>],
+        build: impl Fn(&[Arc<Entity>], &mut Findings) -> Option<T>,
     ) -> Option<Arc<T>> {
         let id = from.first()?.id;
-        if let Some(known) = self.0.get(&id).filter(|part| are_the_same(&part.from, &from)) {
-            findings.0.extend(known.findings.0.iter().cloned());
+        if let Some(known) = self.parts.get(&id).filter(|part| are_the_same(&part.from, from)) {
+            self.findings.0.extend(known.findings.0.iter().cloned());
             return Some(known.part.clone());
         }
-        let mut own = Findings::default();
-        let part = build(&from, &mut own).map(Arc::new);
-        findings.0.extend(own.0.iter().cloned());
+        let from: Vec<Arc<Entity>> = from.iter().copied().cloned().collect();
+        let mut findings = Findings::default();
+        let part = build(&from, &mut findings).map(Arc::new);
+        self.findings.0.extend(findings.0.iter().cloned());
         let part = part?;
         let known = Part {
             from,
             part: part.clone(),
-            findings: own,
+            findings,
         };
-        self.0.insert(id, known);
+        self.parts.insert(id, known);
         Some(part)
     }
 }
 
 /// Values that are shared are the same; others are built again rather than compared.
-fn are_the_same(before: &[Arc<Entity>], now: &[Arc<Entity>]) -> bool {
+fn are_the_same(before: &[Arc<Entity>], now: &[&Arc<Entity>]) -> bool {
     before.len() == now.len()
         && before.iter().zip(now).all(|(before, now)| {
             Arc::ptr_eq(before, now)
@@ -96,12 +132,17 @@ fn uses_its_age(entity: &Entity) -> bool {
 
 impl<T> Default for Built<T> {
     fn default() -> Self {
-        Self(HashMap::default())
+        Self {
+            parts: HashMap::default(),
+            sources: Vec::new(),
+            list: List::default(),
+            findings: Findings::default(),
+        }
     }
 }
 
 impl<T> fmt::Debug for Built<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} parts", self.0.len())
+        write!(f, "{} parts", self.parts.len())
     }
 }

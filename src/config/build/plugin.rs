@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderName;
+use serde_json::Value;
 
 use super::{Findings, read, route::route_protocol};
 use crate::config::document as written;
@@ -15,7 +16,10 @@ use crate::model::{
 
 /// Builds a plugin.
 pub(super) fn plugin(from: &[Arc<Entity>], findings: &mut Findings) -> Option<Plugin> {
-    let entity = from.first()?;
+    // One that is not enabled has been checked, and that is all.
+    let entity = from
+        .first()
+        .filter(|entity| entity.values.get("enabled") != Some(&Value::Bool(false)))?;
     let plugin = read::<written::Plugin>(&entity.values, entity, findings)?;
     let mut protocols = Vec::new();
     for name in plugin.protocols.iter().filter(|name| !name.starts_with("grpc")) {
@@ -188,7 +192,7 @@ mod tests {
 
     fn plugins(text: &str) -> Vec<Arc<Plugin>> {
         let base = "services: [{name: s, host: h}]\nroutes: [{name: r, service: s, paths: [/]}]\n";
-        load(&format!("{base}plugins: [{text}]")).plugins
+        load(&format!("{base}plugins: [{text}]")).plugins.to_vec()
     }
 
     fn config_of(text: &str) -> PluginConfig {

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::{Findings, read};
 use crate::config::document as written;
-use crate::entity::Entity;
+use crate::entity::{Entity, InOrder};
 use crate::model::{Configuration, Protocol, Service};
 
 /// Builds a Service.
@@ -44,13 +44,9 @@ pub(super) fn service(from: &[Arc<Entity>], findings: &mut Findings) -> Option<S
 }
 
 /// Reports authorities that Services name and that are not there.
-pub(super) fn check_authorities(
-    entities: &[Arc<Entity>],
-    configuration: &Configuration,
-    findings: &mut Findings,
-) {
+pub(super) fn check_authorities(entities: &InOrder, configuration: &Configuration, findings: &mut Findings) {
     let known: HashSet<Uuid> = configuration.ca_certificates.iter().map(|ca| ca.id).collect();
-    for service in &configuration.services {
+    for service in configuration.services.iter() {
         for (index, id) in service.ca_certificates.iter().enumerate() {
             if known.contains(id) {
                 continue;

@@ -15,9 +15,13 @@ fn state(entities: &[Arc<Entity>]) -> State {
     State::of(entities.iter().cloned())
 }
 
+fn all_of(state: &State) -> Vec<Arc<Entity>> {
+    state.in_order().iter().cloned().collect()
+}
+
 /// Merges, and returns what is in force then, and the steps.
 fn merged(base: &State, live: &State, file: &State) -> (State, Merged) {
-    let merged = merge(base, live, file, &file.in_order(), NOW);
+    let merged = merge(base, live, file, &all_of(file), NOW);
     let mut result = live.clone();
     entity::apply(&mut result, &merged.changes);
     (result, merged)
@@ -366,7 +370,7 @@ fn build(world: &World) -> State {
 fn all(states: &[&State]) -> Vec<(Kind, Uuid)> {
     let mut all: Vec<_> = states
         .iter()
-        .flat_map(|state| state.in_order())
+        .flat_map(|state| all_of(state))
         .map(|entity| (entity.kind, entity.id))
         .collect();
     all.sort_by_key(|(_, id)| *id);
@@ -415,7 +419,7 @@ proptest! {
     #[test]
     fn no_reference_leads_nowhere((base, live, file) in three()) {
         let (result, _) = merged(&base, &live, &file);
-        for entity in result.in_order() {
+        for entity in all_of(&result) {
             for (kind, id) in references(&entity) {
                 prop_assert!(result.get(kind, id).is_some(), "{:?} to {:?} {}", entity, kind, id);
             }
@@ -498,7 +502,7 @@ proptest! {
     ) {
         let base = build(&base);
         let edit = |state: &State, path: [&str; 2], edits: &[Option<u8>], made: u128| {
-            let mut entities = state.in_order();
+            let mut entities = all_of(state);
             for entity in &mut entities {
                 let Some(edit) = edits[entity.id.as_u128() as usize % edits.len()] else { continue };
                 let mut values = Value::Object((*entity.values).clone());
