@@ -76,7 +76,8 @@ pub struct Metrics {
     pub connections: IntGauge,
     /// Client connections accepted.
     pub connections_accepted: IntCounter,
-    /// Client connections closed at once because there are too many, by `reason`: `total`, `per_ip`.
+    /// Client connections closed at once by `reason`: there are too many (`total`, `per_ip`), or
+    /// nobody whose word counts says whose it is (`proxy_protocol`).
     pub connections_refused: IntCounterVec,
     /// TLS handshakes with clients, by `outcome`: `ok`, `failed`, `timeout`.
     pub tls_handshakes: IntCounterVec,
@@ -260,7 +261,7 @@ impl Metrics {
             connections_refused: counters(
                 r,
                 "serin_connections_refused_total",
-                "Client connections closed at once because there are too many.",
+                "Client connections closed at once.",
                 &["reason"],
             ),
             tls_handshakes: counters(

@@ -185,7 +185,7 @@ fn assemble(
     let mut inherited = takeover.as_mut().map(|takeover| &mut takeover.sockets);
     let mut listen = |role, address: &ListenAddress| listen(role, address, &held, inherited.as_deref_mut());
     let listeners = (wanted.iter())
-        .map(|listener| Ok((listen(Role::Proxy, &listener.address)?, listener.protocol)))
+        .map(|listener| Ok((listen(Role::Proxy, &listener.address)?, listener.clone())))
         .collect::<Result<Vec<_>, StartError>>()?;
     let status = (settings.status)
         .map(|address| listen(Role::Status, &ListenAddress::Inet(address)))

@@ -286,6 +286,7 @@ pub(crate) struct Listener {
     pub(crate) address: String,
     pub(crate) tls: bool,
     pub(crate) h2c: bool,
+    pub(crate) proxy_protocol: bool,
 }
 
 /// One of `server.certificates`.

@@ -17,6 +17,7 @@
 
 mod chunks;
 mod closing;
+mod date;
 mod head;
 mod list;
 mod refusal;
@@ -31,11 +32,14 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::Waker;
 
+use http::HeaderValue;
 use http::header::TRANSFER_ENCODING;
 use parking_lot::Mutex;
 use pingora_proxy::Session;
+use tokio::sync::watch;
 
 use chunks::{BadChunk, Body};
+use date::KeptDate;
 
 /// Streams of one connection that a client may give up, beyond those that it lets end: enough for a page that
 /// is left while its pictures load.
@@ -55,7 +59,7 @@ pub struct Connection {
     exchange: AtomicU64,
     /// The exchange that is to end: in full, so that one which has ended by itself takes no other along.
     ending: AtomicU64,
-    /// Exchanges so far; its own task alone counts.
+    /// Exchanges so far. Alone on the connection, its own task counts them; among many, each counts itself.
     exchanges: AtomicU32,
     /// The task that serves the connection.
     task: Waker,
@@ -68,9 +72,21 @@ pub struct Connection {
     /// The body of the request under way comes in chunks, which [`Connection::body`] follows.
     is_chunked: AtomicBool,
     body: Mutex<Body>,
+    /// There is a date to be put in place.
+    has_date: AtomicBool,
+    date: Mutex<Option<KeptDate>>,
     refusal: OnceLock<Refusal>,
     /// Streams that the client gave up and that no other has made good for.
     given_up: AtomicU32,
+    /// With HTTP/2, what ends the connection in good order: no further streams, then no more of it.
+    goodbye: OnceLock<Goodbye>,
+}
+
+#[derive(Debug)]
+struct Goodbye {
+    signal: watch::Sender<bool>,
+    /// Requests after which it is said.
+    limit: u32,
 }
 
 /// A request's part in its connection: says where the request is served, while this lives.
@@ -104,8 +120,11 @@ impl Connection {
             is_body_due: AtomicBool::new(false),
             is_chunked: AtomicBool::new(false),
             body: Mutex::default(),
+            has_date: AtomicBool::new(false),
+            date: Mutex::default(),
             refusal: OnceLock::new(),
             given_up: AtomicU32::new(0),
+            goodbye: OnceLock::new(),
         }
     }
 
@@ -124,6 +143,31 @@ impl Connection {
     /// Returns why a request on it was refused before it was one; at most one is, since it closes.
     pub fn refusal(&self) -> Option<&Refusal> {
         self.refusal.get()
+    }
+
+    /// Counts requests of HTTP/2 from now on; returns what says goodbye to the client after `limit` of them.
+    pub fn count_requests(&self, limit: u32) -> watch::Receiver<bool> {
+        let goodbye = self.goodbye.get_or_init(|| Goodbye {
+            signal: watch::Sender::new(false),
+            limit,
+        });
+        goodbye.signal.subscribe()
+    }
+
+    /// Ends a connection of HTTP/2 in good order.
+    pub fn say_goodbye(&self) {
+        if let Some(goodbye) = self.goodbye.get() {
+            goodbye.signal.send_replace(true);
+        }
+    }
+
+    /// Counts a request that is one of many at a time. Those that come until the client has heard the goodbye
+    /// are served.
+    fn begin_among(&self) {
+        let number = self.exchanges.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
+        if self.goodbye.get().is_some_and(|goodbye| goodbye.limit == number) {
+            self.say_goodbye();
+        }
     }
 
     /// Counts a stream of HTTP/2 that is over, and closes the connection once the client has given up too
@@ -151,6 +195,7 @@ impl Connection {
         self.has_header.store(false, Ordering::Relaxed);
         self.is_body_due.store(false, Ordering::Relaxed);
         self.is_chunked.store(false, Ordering::Relaxed);
+        self.has_date.store(false, Ordering::Relaxed);
     }
 
     /// Says that an exchange begins at this place, and ended where it was before.
@@ -194,6 +239,7 @@ impl Exchange {
             return Ok(Self::None);
         };
         if session.as_downstream().stream().is_none() {
+            connection.begin_among();
             return Ok(Self::Among(connection));
         }
         connection.has_header.store(true, Ordering::Relaxed);
@@ -225,6 +271,15 @@ impl Exchange {
     pub fn end_body(&self) {
         if let Some(connection) = self.alone() {
             connection.is_body_due.store(false, Ordering::Relaxed);
+        }
+    }
+
+    /// Keeps an origin's date for the answer whose header is about to be written.
+    pub fn keep_date(&self, date: HeaderValue) {
+        if let Some(connection) = self.alone() {
+            let date = KeptDate::new(date);
+            connection.has_date.store(date.is_some(), Ordering::Relaxed);
+            *connection.date.lock() = date;
         }
     }
 

@@ -21,6 +21,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 
 use super::chunks::Body;
 use super::closing::Closing;
+use super::date::Piece;
 use super::head::{Head, HeadLimits, Protocol};
 use super::{Connection, Reason, Refusal};
 use crate::lifecycle::IDLE_GRACE;
@@ -155,6 +156,25 @@ impl Guarded {
         }
         Poll::Ready(Ok(()))
     }
+
+    /// Writes of an answer's header, with the date that was kept for it.
+    fn poll_write_head(&mut self, ctx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let stream = Pin::new(&mut self.stream);
+        let mut kept = self.connection.date.lock();
+        let piece = match kept.as_mut().and_then(|date| date.piece(bytes)) {
+            Some(Piece::AsIs(count)) => &bytes[..count],
+            Some(Piece::Instead(date)) => date,
+            None => {
+                self.connection.has_date.store(false, Ordering::Relaxed);
+                return stream.poll_write(ctx, bytes);
+            }
+        };
+        let count = ready!(stream.poll_write(ctx, piece))?;
+        if let Some(date) = &mut *kept {
+            date.wrote(count);
+        }
+        Poll::Ready(Ok(count))
+    }
 }
 
 /// Returns the connection that left itself with this digest.
@@ -206,7 +226,10 @@ impl AsyncWrite for Guarded {
             self.refuse(head.reason_of(bytes));
             return Poll::Ready(Ok(bytes.len()));
         }
-        let outcome = Pin::new(&mut self.stream).poll_write(ctx, bytes);
+        let outcome = match self.connection.has_date.load(Ordering::Relaxed) {
+            true => self.poll_write_head(ctx, bytes),
+            false => Pin::new(&mut self.stream).poll_write(ctx, bytes),
+        };
         self.unless_ending(outcome)
     }
 

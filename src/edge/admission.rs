@@ -6,7 +6,6 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use pingora_core::protocols::Stream;
 
 use crate::metrics::metrics;
 
@@ -29,43 +28,18 @@ pub struct Admitted {
 }
 
 impl Admission {
-    /// Lets a connection in unless there are `total` already, or `per_address` of its address. One that is
-    /// not let in is counted by the reason.
-    pub fn admit(
-        self: &Arc<Self>,
-        stream: &Stream,
-        total: usize,
-        per_address: Option<usize>,
-    ) -> Option<Admitted> {
-        let digest = stream.get_socket_digest();
-        let peer = digest.as_ref().and_then(|digest| digest.peer_addr()?.as_inet());
-        self.admit_address(peer.map(|peer| peer.ip().to_canonical()), total, per_address)
-    }
-
-    fn admit_address(
-        self: &Arc<Self>,
-        peer: Option<IpAddr>,
-        total: usize,
-        per_address: Option<usize>,
-    ) -> Option<Admitted> {
+    /// Lets a connection in unless there are `total` already; one that is not let in is counted.
+    pub fn admit(self: &Arc<Self>, total: usize) -> Option<Admitted> {
         // Two workers may see the last place free at once: a limit of this size is not exact to one.
         if usize::try_from(metrics().connections.get()).is_ok_and(|open| open >= total) {
             metrics().connections_refused.with_label_values(&["total"]).inc();
             return None;
         }
-        let is_counted = match (peer, per_address) {
-            (Some(peer), Some(limit)) if !self.count(peer, limit) => {
-                metrics().connections_refused.with_label_values(&["per_ip"]).inc();
-                return None;
-            }
-            (Some(_), Some(_)) => true,
-            _ => false,
-        };
         metrics().connections.inc();
         Some(Admitted {
             admission: self.clone(),
-            peer,
-            is_counted,
+            peer: None,
+            is_counted: false,
         })
     }
 
@@ -80,6 +54,20 @@ impl Admission {
 }
 
 impl Admitted {
+    /// Counts it by the address of its other end, which a Unix socket has not; says whether that one has
+    /// room for it among `limit`. One that has none is counted.
+    pub fn is_of(&mut self, peer: Option<IpAddr>, limit: Option<usize>) -> bool {
+        self.peer = peer;
+        let (Some(peer), Some(limit)) = (peer, limit) else {
+            return true;
+        };
+        self.is_counted = self.admission.count(peer, limit);
+        if !self.is_counted {
+            metrics().connections_refused.with_label_values(&["per_ip"]).inc();
+        }
+        self.is_counted
+    }
+
     /// Returns the other end, which a Unix socket has not.
     pub fn peer(&self) -> Option<IpAddr> {
         self.peer
@@ -110,10 +98,15 @@ mod tests {
         Some(IpAddr::from([192, 0, 2, last]))
     }
 
+    fn admit(admission: &Arc<Admission>, peer: Option<IpAddr>, limit: Option<usize>) -> Option<Admitted> {
+        let mut admitted = admission.admit(ANY)?;
+        admitted.is_of(peer, limit).then_some(admitted)
+    }
+
     #[test]
     fn each_address_has_its_own_limit() {
         let admission = Arc::new(Admission::default());
-        let admit = |last| admission.admit_address(address(last), ANY, Some(2));
+        let admit = |last| admit(&admission, address(last), Some(2));
         let first = admit(1).unwrap();
         let second = admit(1).unwrap();
         assert!(admit(1).is_none());
@@ -128,18 +121,18 @@ mod tests {
     #[test]
     fn a_limit_that_comes_later_counts_those_that_come_later() {
         let admission = Arc::new(Admission::default());
-        let before = admission.admit_address(address(1), ANY, None);
-        let after = admission.admit_address(address(1), ANY, Some(1));
+        let before = admit(&admission, address(1), None);
+        let after = admit(&admission, address(1), Some(1));
         assert!(before.is_some() && after.is_some());
         drop(before);
-        assert!(admission.admit_address(address(1), ANY, Some(1)).is_none());
+        assert!(admit(&admission, address(1), Some(1)).is_none());
     }
 
     #[test]
     fn a_socket_without_addresses_has_the_sum_only() {
         let admission = Arc::new(Admission::default());
-        let admit = || admission.admit_address(None, ANY, Some(1));
+        let admit = || admit(&admission, None, Some(1));
         assert!((admit(), admit()).1.is_some());
-        assert!(admission.admit_address(None, 0, None).is_none());
+        assert!(admission.admit(0).is_none());
     }
 }

@@ -6,6 +6,7 @@
 //! the rest.
 
 use std::future::poll_fn;
+use std::io;
 use std::sync::Arc;
 use std::task::Poll;
 
@@ -16,19 +17,23 @@ use pingora_core::protocols::http::ServerSession;
 use pingora_core::protocols::{ALPN, Ssl, Stream};
 use pingora_core::server::ShutdownWatch;
 use pingora_proxy::HttpProxy;
+use pingora_timeout::timeout;
 
 use super::admission::{Admission, Admitted};
-use crate::connection::{Connections, Guarded, HeadLimits, Protocol};
+use super::proxy_protocol;
+use crate::connection::{Connection, Connections, Guarded, HeadLimits, Protocol};
 use crate::metrics::metrics;
-use crate::model::ListenProtocol;
+use crate::model::{ListenProtocol, Listener};
 use crate::proxy::{Gateway, record_refusal};
-use crate::snapshot::Published;
+use crate::snapshot::{Published, Settings};
 use crate::tls::{self, HandshakeError};
 
 /// Pingora's proxy behind what a worker does for every connection.
 pub struct Edge {
     worker: Arc<EdgeWorker>,
     protocol: ListenProtocol,
+    /// A load balancer in front says whose connection it is.
+    has_proxy_protocol: bool,
 }
 
 /// What the listeners of one worker share.
@@ -46,9 +51,44 @@ pub struct EdgeWorker {
 }
 
 impl Edge {
-    /// Serves what comes in by listeners of this protocol.
-    pub fn new(worker: Arc<EdgeWorker>, protocol: ListenProtocol) -> Self {
-        Self { worker, protocol }
+    /// Serves what comes in by a listener.
+    pub fn new(worker: Arc<EdgeWorker>, listener: &Listener) -> Self {
+        Self {
+            worker,
+            protocol: listener.protocol,
+            has_proxy_protocol: listener.proxy_protocol,
+        }
+    }
+
+    /// Lets a connection in, as one of the client that is behind it.
+    async fn admit(&self, stream: &mut Stream) -> Option<Admitted> {
+        let snapshot = self.worker.published.current();
+        let Settings {
+            limits,
+            timeouts,
+            trusted_ips,
+            ..
+        } = &*snapshot.settings;
+        let mut admitted = self.worker.admission.admit(limits.connections)?;
+        if self.has_proxy_protocol {
+            let header = proxy_protocol::take_header(stream, trusted_ips);
+            let header = timeout(timeouts.header, header).await;
+            let outcome = header.unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut).into()));
+            if let Err(distrust) = outcome {
+                debug!("a connection is closed: {distrust}");
+                metrics()
+                    .connections_refused
+                    .with_label_values(&["proxy_protocol"])
+                    .inc();
+                return None;
+            }
+        }
+        let digest = stream.get_socket_digest();
+        let peer = digest.as_ref().and_then(|digest| digest.peer_addr()?.as_inet());
+        let peer = peer.map(|peer| peer.ip().to_canonical());
+        admitted
+            .is_of(peer, limits.connections_per_ip)
+            .then_some(admitted)
     }
 
     async fn serve(&self, stream: Stream, admitted: Admitted, shutdown: &ShutdownWatch) {
@@ -68,7 +108,9 @@ impl Edge {
             Protocol::Http1 => self.worker.serve_http1(stream, shutdown).await,
             Protocol::Http2 => {
                 stream.await_header(self.worker.head_limits());
-                self.worker.proxy.process_new(Box::new(stream), shutdown).await;
+                self.worker
+                    .serve_http2(stream, listed.connection(), shutdown)
+                    .await;
             }
         }
         if let Some(refusal) = listed.connection().refusal() {
@@ -107,14 +149,34 @@ impl EdgeWorker {
         })
     }
 
+    async fn serve_http2(&self, stream: Guarded, connection: &Connection, shutdown: &ShutdownWatch) {
+        // A signal of its own, since its client may have asked often enough while others have not.
+        let requests = self
+            .published
+            .peek(|snapshot| snapshot.settings.timeouts.requests_per_connection);
+        let goodbye = connection.count_requests(requests);
+        if *shutdown.borrow() {
+            connection.say_goodbye();
+        }
+        let mut stopping = shutdown.clone();
+        let served = self.proxy.process_new(Box::new(stream), &goodbye);
+        let mut served = std::pin::pin!(served);
+        tokio::select! {
+            _ = &mut served => return,
+            _ = stopping.changed() => connection.say_goodbye(),
+        }
+        served.await;
+    }
+
     async fn serve_http1(&self, stream: Guarded, shutdown: &ShutdownWatch) {
         let mut stopping = shutdown.clone();
         let mut stream = Box::new(stream);
         let mut kept: Option<HttpPersistentSettings> = None;
         loop {
-            let idle = self
-                .published
-                .peek(|snapshot| snapshot.settings.timeouts.keepalive);
+            let (idle, requests) = self.published.peek(|snapshot| {
+                let timeouts = &snapshot.settings.timeouts;
+                (timeouts.keepalive, timeouts.requests_per_connection)
+            });
             if !stream.has_request(idle, &mut stopping).await {
                 stream.close().await;
                 return;
@@ -125,10 +187,8 @@ impl EdgeWorker {
                 Some(kept) => kept.apply_to_session(&mut session),
                 None => {
                     session.set_keepalive((!*shutdown.borrow()).then_some(idle.as_secs()));
-                    let options = self.proxy.server_options();
-                    session.set_keepalive_reuses_remaining(
-                        options.and_then(|options| options.keepalive_request_limit),
-                    );
+                    // Pingora counts how often it may serve again.
+                    session.set_keepalive_reuses_remaining(Some(requests.saturating_sub(1)));
                 }
             }
             let Some(reused) = self.proxy.process_new_http(session, shutdown).await else {
@@ -147,14 +207,9 @@ impl EdgeWorker {
 
 #[async_trait]
 impl ServerApp for Edge {
-    async fn process_new(self: &Arc<Self>, stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
+    async fn process_new(self: &Arc<Self>, mut stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
         metrics().connections_accepted.inc();
-        let limits = |snapshot: &crate::snapshot::Snapshot| {
-            let limits = &snapshot.settings.limits;
-            (limits.connections, limits.connections_per_ip)
-        };
-        let (total, per_address) = self.worker.published.peek(limits);
-        let admitted = self.worker.admission.admit(&stream, total, per_address)?;
+        let admitted = self.admit(&mut stream).await?;
         self.serve(stream, admitted, shutdown).await;
         None
     }

@@ -3,6 +3,7 @@
 mod admission;
 mod app;
 mod listeners;
+mod proxy_protocol;
 mod worker;
 
 pub use admission::Admission;

@@ -24,7 +24,7 @@ use super::app::{Edge, EdgeWorker};
 use super::{Admission, BindError, Listener};
 use crate::connection::Connections;
 use crate::lifecycle::Lifecycle;
-use crate::model::{ListenAddress, ListenProtocol, Timeouts};
+use crate::model::{self, ListenAddress, Timeouts};
 use crate::proxy::Gateway;
 use crate::snapshot::Published;
 use crate::tls;
@@ -65,11 +65,9 @@ impl Worker {
         number: usize,
         shared: &Shared,
         timeouts: &Timeouts,
-        listeners: &[(Listener, ListenProtocol)],
+        listeners: &[(Listener, model::Listener)],
     ) -> Result<Self, BindError> {
         let mut options = HttpServerOptions::default();
-        // Pingora counts how often a connection may serve again.
-        options.keepalive_request_limit = Some(timeouts.requests_per_connection.saturating_sub(1));
         options.h2_idle_timeout = Some(timeouts.keepalive);
         let gateway = Gateway::new(shared.published.clone(), shared.lifecycle.clone());
         let mut proxy = http_proxy(&shared.conf, gateway);
@@ -84,14 +82,14 @@ impl Worker {
         let name = format!("worker {number}");
         let mut sockets = Fds::new();
         let mut services = Vec::new();
-        for (listener, protocol) in listeners {
+        for (listener, settings) in listeners {
             listener.add_duplicate(&mut sockets)?;
             let endpoint = match listener.address() {
                 ListenAddress::Inet(_) => ListenerConfig::tcp(listener.name()),
                 ListenAddress::Unix(_) => ListenerConfig::uds(listener.name()),
             };
             let buffer = L4BufferSettings::default().read(READ_BUFFER);
-            let edge = Edge::new(worker.clone(), *protocol);
+            let edge = Edge::new(worker.clone(), settings);
             let mut service = listening::Service::new(name.clone(), edge);
             service.add_listener(endpoint.l4_buffer(buffer));
             services.push(service);

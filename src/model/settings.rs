@@ -101,6 +101,8 @@ pub struct Listener {
     pub address: ListenAddress,
     /// What clients speak on it.
     pub protocol: ListenProtocol,
+    /// Each connection begins with a header of the PROXY protocol.
+    pub proxy_protocol: bool,
 }
 
 /// Where a socket listens.
@@ -129,6 +131,7 @@ impl Listener {
         Self {
             address: ListenAddress::Inet(address),
             protocol: ListenProtocol::Http,
+            proxy_protocol: false,
         }
     }
 }
@@ -139,6 +142,7 @@ impl Listener {
         Self {
             address: ListenAddress::Inet(address),
             protocol: ListenProtocol::Https,
+            proxy_protocol: false,
         }
     }
 }

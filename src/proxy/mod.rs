@@ -38,6 +38,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use http::header::DATE;
 use http::{StatusCode, Version};
 use pingora_core::modules::http::HttpModules;
 use pingora_core::protocols::l4::socket::SocketAddr;
@@ -273,6 +274,9 @@ impl ProxyHttp for Gateway {
             return Ok(());
         }
         respond::frame_for_client(session, response);
+        if let Some(date) = response.headers.get(DATE) {
+            ctx.exchange.keep_date(date.clone());
+        }
         if self.lifecycle.phase() == Phase::Draining {
             session.set_keepalive(None);
         }

@@ -249,3 +249,67 @@ fn clients_come_by_ipv6_and_by_unix_sockets() {
     assert_eq!(origin.only().header("X-Real-IP"), None);
     assert_eq!(origin.only().header("X-Forwarded-For"), None);
 }
+
+#[test]
+fn a_load_balancer_says_who_the_client_is() {
+    let origin = Origin::start("a");
+    let gateway = gateway(
+        &origin,
+        "  listeners: [{address: 127.0.0.1:0, proxy_protocol: true}]\n  trusted_ips: [127.0.0.1]\n  limits: {connections_per_ip: 2}\n",
+    );
+    let connect = |header: &str| {
+        let mut client = gateway.client();
+        client.send(header);
+        client
+    };
+    let shop = "PROXY TCP4 192.0.2.1 198.51.100.2 56324 443\r\n";
+    let mut kept = connect(shop);
+    // What the client says of itself is not believed: the load balancer is, the client is not.
+    let request = Request::get("/").header("X-Forwarded-For", "9.9.9.9");
+    assert_eq!(kept.exchange(&request).status, 200);
+    assert_eq!(kept.get("/").status, 200);
+    let received = origin.received();
+    assert_eq!(received[0].header("X-Real-IP"), Some("192.0.2.1"));
+    assert_eq!(received[1].header("X-Forwarded-For"), Some("192.0.2.1"));
+    assert_eq!(received[1].header("X-Forwarded-Port"), Some("443"));
+    // The limit is that of the client, and not of the load balancer.
+    let mut second = connect(shop);
+    assert_eq!(second.get("/").status, 200);
+    connect(shop).assert_closes();
+    origin.forget();
+    // A health check of the load balancer's own.
+    assert_eq!(connect("PROXY UNKNOWN\r\n").get("/").status, 200);
+    assert_eq!(origin.only().header("X-Real-IP"), Some("127.0.0.1"));
+    // Version 2, in two pieces.
+    let header = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\xc0\0\x02\x07\xc6\x33\x64\x02\0\x50\x01\xbb";
+    let mut client = gateway.client();
+    client.send(&header[..20]);
+    client.send(&header[20..]);
+    origin.forget();
+    assert_eq!(client.get("/").status, 200);
+    assert_eq!(origin.only().header("X-Real-IP"), Some("192.0.2.7"));
+}
+
+#[test]
+fn without_the_word_of_a_load_balancer_nothing_is_said() {
+    let origin = Origin::start("a");
+    let gateway = gateway(
+        &origin,
+        "  listeners: [{address: 127.0.0.1:0, proxy_protocol: true}]\n  trusted_ips: [127.0.0.1]\n  timeouts: {header: 300ms}\n",
+    );
+    let mut plain = gateway.client();
+    plain.send(Request::get("/").to_bytes());
+    plain.assert_closes();
+    let mut stranger = Client::connect_from([127, 0, 0, 2], gateway.address());
+    // It may be closed before all is sent.
+    let _ = stranger.try_send("PROXY TCP4 192.0.2.1 198.51.100.2 56324 443\r\n");
+    stranger.assert_closes();
+    let mut slow = gateway.client();
+    slow.send("PROXY TCP4 ");
+    slow.assert_closes();
+    let refused = gateway
+        .metrics()
+        .sum("serin_connections_refused_total", &[("reason", "proxy_protocol")]);
+    assert_eq!(refused, Some(3.0));
+    assert_eq!(origin.count(), 0);
+}

@@ -152,3 +152,22 @@ fn a_header_list_without_an_end_closes_the_connection() {
     assert_eq!(origin.count(), 0);
     assert_eq!(connect(&gateway).get("/").status, 200);
 }
+
+#[test]
+fn a_connection_serves_as_many_requests_as_allowed_and_says_goodbye() {
+    let origin = Origin::start("a");
+    let gateway = gateway(&origin, "  timeouts: {requests_per_connection: 3}\n");
+    let mut client = connect(&gateway);
+    for _ in 0..3 {
+        assert_eq!(client.get("/").status, 200);
+    }
+    assert_eq!(client.wait_for_close(), None);
+    // What was asked for by then is answered.
+    let mut client = connect(&gateway);
+    let exchanges: Vec<_> = (0..3).map(|_| client.send(&Request::get("/"))).collect();
+    for exchange in exchanges {
+        let answer = client.answer(exchange);
+        assert_eq!(client.read(answer).text(), "a");
+    }
+    assert_eq!(client.wait_for_close(), None);
+}

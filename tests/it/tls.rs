@@ -115,6 +115,30 @@ fn a_request_by_tls_says_so_to_the_origin() {
 }
 
 #[test]
+fn a_load_balancer_says_who_the_client_is_ahead_of_the_handshake() {
+    let origin = Origin::start("a");
+    let authority = Authority::new();
+    let pair = authority.pair(&["shop.example"]);
+    let config = config(
+        &origin,
+        "  trusted_ips: [127.0.0.1]\n",
+        &[(&pair, &["shop.example"])],
+    );
+    let gateway = Gateway::start(&config.replace("tls: true", "tls: true, proxy_protocol: true"));
+    let connect = |ahead: &[u8]| {
+        let address = gateway.address();
+        TlsClient::connect_after(ahead, address, "shop.example", &both(&authority))
+    };
+    let mut client = connect(b"PROXY TCP6 2001:db8::1 2001:db8::2 56324 443\r\n").unwrap();
+    assert_eq!(client.exchange(&Request::get("/")).unwrap().text(), "a");
+    let received = origin.only();
+    assert_eq!(received.header("X-Real-IP"), Some("2001:db8::1"));
+    assert_eq!(received.header("X-Forwarded-Proto"), Some("https"));
+    assert_eq!(received.header("X-Forwarded-Port"), Some("443"));
+    assert!(connect(b"").is_err());
+}
+
+#[test]
 fn http_2_is_agreed_on_inside() {
     let origin = Origin::start("a");
     let authority = Authority::new();

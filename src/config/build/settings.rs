@@ -142,6 +142,7 @@ fn listener(listener: &written::Listener) -> Option<Listener> {
             (false, true) => ListenProtocol::H2c,
             (false, false) => ListenProtocol::Http,
         },
+        proxy_protocol: listener.proxy_protocol,
     })
 }
 
@@ -175,7 +176,7 @@ mod tests {
     fn every_setting_arrives() {
         let secret = "0123456789abcdef0123456789abcdef";
         let settings = load(&format!(
-            "server:\n  threads: 3\n  listeners: [{{address: '[::1]:0'}}, {{address: 127.0.0.1:9000, h2c: true}}, {{address: 127.0.0.1:9002, tls: true}}, {{address: 'unix:/s'}}]\n  tls: {{min_version: '1.3'}}\n  status: false\n  admin: {{address: 127.0.0.1:9001, token: sixteen bytes of t, read_token: sixteen bytes of r, hosts: [admin.example], origins: ['https://a.example']}}\n  store: {{kind: memory}}\n  \
+            "server:\n  threads: 3\n  listeners: [{{address: '[::1]:0'}}, {{address: 127.0.0.1:9000, h2c: true}}, {{address: 127.0.0.1:9002, tls: true}}, {{address: 'unix:/s', proxy_protocol: true}}]\n  tls: {{min_version: '1.3'}}\n  status: false\n  admin: {{address: 127.0.0.1:9001, token: sixteen bytes of t, read_token: sixteen bytes of r, hosts: [admin.example], origins: ['https://a.example']}}\n  store: {{kind: memory}}\n  \
              secret: {secret}\n  secret_file: /tmp/s\n  trusted_ips: [10.0.0.0/8, '::1']\n  dns: {{resolvers: ['127.0.0.1:53'], family: ipv4}}\n  access_log: {{format: combined, path: /a}}\n  variant_header: true\n  \
              limits: {{header_bytes: 1KiB, headers: 7, uri_bytes: 100, body_bytes: 2MiB, body_rate: 1KiB, connections: 8, connections_per_ip: 9}}\n  underscores_in_headers: refuse\n  \
              timeouts: {{header: 1s, tls_handshake: 2s, body_idle: 500ms, keepalive: 1m30s, requests_per_connection: 5, target_drain: 5m}}\n  retries: {{budget_percent: 50, min_concurrent: 0}}\n  \
@@ -189,14 +190,17 @@ mod tests {
                 Listener {
                     address: "127.0.0.1:9000".parse().unwrap(),
                     protocol: ListenProtocol::H2c,
+                    proxy_protocol: false,
                 },
                 Listener {
                     address: "127.0.0.1:9002".parse().unwrap(),
                     protocol: ListenProtocol::Https,
+                    proxy_protocol: false,
                 },
                 Listener {
                     address: "unix:/s".parse().unwrap(),
                     protocol: ListenProtocol::Http,
+                    proxy_protocol: true,
                 },
             ],
             certificates: Vec::new(),

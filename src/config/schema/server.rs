@@ -26,7 +26,7 @@ pub(crate) static SERVER: Record = Record {
             Kind::List { of: &Kind::Record(&LISTENER), min: 1, is_set: false },
             "Sockets on which clients are served.",
         )
-        .or(|| json!([{"address": "0.0.0.0:8000", "tls": false, "h2c": false}])),
+        .or(|| json!([{"address": "0.0.0.0:8000", "tls": false, "h2c": false, "proxy_protocol": false}])),
         Field::new(
             "certificates",
             Kind::List { of: &Kind::Record(&super::certificate::FILES), min: 0, is_set: false },
@@ -124,6 +124,12 @@ static LISTENER: Record = Record {
         "h2c",
         Kind::Boolean,
         "Clients speak HTTP/2 in plain text here, by prior knowledge, and nothing else.",
+    )
+    .or(|| json!(false)),
+    Field::new(
+        "proxy_protocol",
+        Kind::Boolean,
+        "Each connection begins with a header of the PROXY protocol, version 1 or 2, by which a load balancer among trusted_ips says who the client is; any other connection is closed.",
     )
     .or(|| json!(false)),
 ],
@@ -471,8 +477,40 @@ static UPGRADE: Record = Record::of(&[
     .or(|| json!("60s")),
 ]);
 
-/// An address can be bound once; port 0 takes a free port each time.
 fn check(scope: &mut Scope<'_, '_>) {
+    check_addresses(scope);
+    check_proxy_protocol(scope);
+}
+
+/// Whom nobody is to listen to, nobody can be heard by.
+fn check_proxy_protocol(scope: &mut Scope<'_, '_>) {
+    let is_given = |value: &Value| value.as_array().is_some_and(|all| !all.is_empty());
+    if scope.value("trusted_ips").is_some_and(is_given) {
+        return;
+    }
+    let is_deaf = |listener: &Value| {
+        let is_inet = listener["address"]
+            .as_str()
+            .is_some_and(|address| !address.starts_with("unix:"));
+        is_inet && listener["proxy_protocol"] == true
+    };
+    let listeners = scope.value("listeners").and_then(Value::as_array);
+    let deaf = listeners.and_then(|all| all.iter().position(is_deaf));
+    if let Some(index) = deaf {
+        let message = "nobody may speak it, since 'trusted_ips' is empty: every connection would be closed";
+        let hint = "list the addresses of the load balancers under server.trusted_ips".to_owned();
+        scope.error_item(
+            "listeners",
+            index,
+            "proxy_protocol",
+            message.to_owned(),
+            Some(hint),
+        );
+    }
+}
+
+/// An address can be bound once; port 0 takes a free port each time.
+fn check_addresses(scope: &mut Scope<'_, '_>) {
     let bound = |value: &Value| -> Option<ListenAddress> {
         let address: ListenAddress = value["address"].as_str()?.parse().ok()?;
         let is_any_port = matches!(&address, ListenAddress::Inet(address) if address.port() == 0);

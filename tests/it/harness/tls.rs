@@ -110,8 +110,19 @@ pub struct TlsClient(BufReader<StreamOwned<ClientConnection, TcpStream>>);
 impl TlsClient {
     /// Connects and shakes hands.
     pub fn connect(to: SocketAddr, name: &str, config: &Arc<ClientConfig>) -> io::Result<Self> {
+        Self::connect_after(b"", to, name, config)
+    }
+
+    /// Connects, sends bytes ahead of everything else, and shakes hands.
+    pub fn connect_after(
+        ahead: &[u8],
+        to: SocketAddr,
+        name: &str,
+        config: &Arc<ClientConfig>,
+    ) -> io::Result<Self> {
         let mut tcp = TcpStream::connect(to)?;
         tcp.set_nodelay(true)?;
+        tcp.write_all(ahead)?;
         tcp.set_read_timeout(Some(HANG_LIMIT))?;
         let name = ServerName::try_from(name.to_owned()).unwrap();
         let mut tls = ClientConnection::new(config.clone(), name).unwrap();

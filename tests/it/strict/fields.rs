@@ -45,11 +45,22 @@ fn a_method_that_is_refused_is_told_which_are_not() {
 }
 
 #[test]
-fn an_answer_has_one_date() {
+fn an_answer_has_one_date_and_it_is_the_origins() {
     let origin = StrictOrigin::start();
     let gateway = Gateway::start(&origin.config());
     assert!(gateway.get("/x").header("Date").is_some());
     assert!(gateway.get("/%00").header("Date").is_some());
+    let made = "Sun, 06 Nov 1994 08:49:37 GMT";
+    let answer = format!("HTTP/1.1 200 OK\r\nDate: {made}\r\nContent-Length: 2\r\n\r\nok");
+    origin.answer("/old", answer, Then::Keep);
+    let mut client = gateway.client();
+    for _ in 0..2 {
+        let response = client.get("/old");
+        assert_eq!((response.header("Date"), &*response.text()), (Some(made), "ok"));
+        assert_ne!(client.get("/x").header("Date"), Some(made));
+        // The field is about the answer of the origin alone.
+        assert_ne!(gateway.get("/%00").header("Date"), Some(made));
+    }
 }
 
 #[test]

@@ -1,0 +1,204 @@
+//! The PROXY protocol: a load balancer's word on whose connection it is, ahead of everything else on it.
+//!
+//! Versions 1 and 2 of HAProxy's specification
+//! (<https://www.haproxy.org/download/3.0/doc/proxy-protocol.txt>). A listener on which it is spoken takes no
+//! connection without it, as the specification asks: whoever could leave it out could choose to be taken for
+//! the load balancer. For the same reason only those are listened to whom `server.trusted_ips` holds.
+
+use std::io;
+use std::net::SocketAddr;
+
+use ipnet::IpNet;
+use pingora_core::protocols::l4::socket;
+use pingora_core::protocols::{SocketDigest, Stream};
+use ppp::{v1, v2};
+use tokio::io::{AsyncRead, AsyncReadExt};
+
+/// The longest header of version 1, with its end of line.
+const TEXT_LIMIT: usize = 107;
+/// What a header of version 2 begins with, and where its length stands.
+const BINARY_START: usize = 16;
+/// Bytes of a header of version 2 at most: addresses, and room for what else cloud providers put there.
+const BINARY_LIMIT: usize = 4096;
+
+/// Why a connection is closed before anything was said on it.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Distrust {
+    /// The other end is not one of `server.trusted_ips`.
+    #[error("{0} may not speak the PROXY protocol: it is not in server.trusted_ips")]
+    Stranger(String),
+    /// There is no such header, or not all of one.
+    #[error("no header of the PROXY protocol: {0}")]
+    Malformed(#[from] io::Error),
+}
+
+/// The two ends of a client's connection; `None` where the load balancer speaks for itself, as in a health
+/// check, or does not know.
+type Ends = Option<(SocketAddr, SocketAddr)>;
+
+/// Reads the header off a stream and takes its addresses for the stream's own. The other end may also be a
+/// Unix socket, which whoever owns the folder has let in.
+pub(super) async fn take_header(stream: &mut Stream, trusted: &[IpNet]) -> Result<(), Distrust> {
+    let digest = stream.get_socket_digest();
+    let peer = digest.as_ref().and_then(|digest| digest.peer_addr()?.as_inet());
+    if let Some(peer) = peer.map(|peer| peer.ip().to_canonical())
+        && !trusted.iter().any(|network| network.contains(&peer))
+    {
+        return Err(Distrust::Stranger(peer.to_string()));
+    }
+    if let Some((client, server)) = read_header(stream).await? {
+        let digest = SocketDigest::from_raw_fd(stream.id());
+        let inet = |address| Some(socket::SocketAddr::Inet(address));
+        // Both are new, so that neither has been found out yet.
+        let _ = digest.peer_addr.set(inet(client));
+        let _ = digest.local_addr.set(inet(server));
+        stream.set_socket_digest(digest);
+    }
+    Ok(())
+}
+
+/// Reads no more than the header: what follows it is the client's.
+async fn read_header(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Ends> {
+    let mut header = vec![stream.read_u8().await?];
+    match header[0] {
+        b'P' => {
+            while header.last() != Some(&b'\n') {
+                if header.len() == TEXT_LIMIT {
+                    return Err(bad("the line is longer than 107 bytes"));
+                }
+                header.push(stream.read_u8().await?);
+            }
+            let header = v1::Header::try_from(&*header).map_err(bad)?;
+            Ok(match header.addresses {
+                v1::Addresses::Unknown => None,
+                v1::Addresses::Tcp4(ends) => Some((
+                    (ends.source_address, ends.source_port).into(),
+                    (ends.destination_address, ends.destination_port).into(),
+                )),
+                v1::Addresses::Tcp6(ends) => Some((
+                    (ends.source_address, ends.source_port).into(),
+                    (ends.destination_address, ends.destination_port).into(),
+                )),
+            })
+        }
+        b'\r' => {
+            header.resize(BINARY_START, 0);
+            stream.read_exact(&mut header[1..]).await?;
+            let length = usize::from(u16::from_be_bytes([header[14], header[15]]));
+            if BINARY_START + length > BINARY_LIMIT {
+                return Err(bad("it is longer than 4096 bytes"));
+            }
+            header.resize(BINARY_START + length, 0);
+            stream.read_exact(&mut header[BINARY_START..]).await?;
+            let header = v2::Header::try_from(&*header).map_err(bad)?;
+            Ok(match (header.command, header.addresses) {
+                (v2::Command::Proxy, v2::Addresses::IPv4(ends)) => Some((
+                    (ends.source_address, ends.source_port).into(),
+                    (ends.destination_address, ends.destination_port).into(),
+                )),
+                (v2::Command::Proxy, v2::Addresses::IPv6(ends)) => Some((
+                    (ends.source_address, ends.source_port).into(),
+                    (ends.destination_address, ends.destination_port).into(),
+                )),
+                _ => None,
+            })
+        }
+        _ => Err(bad("it begins with something else")),
+    }
+}
+
+fn bad(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, cause)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
+
+    /// Reads a header with a request behind it, which is to be left alone.
+    async fn read(header: &[u8]) -> Result<Ends, io::ErrorKind> {
+        let bytes = [header, b"GET / HTTP/1.1\r\n"].concat();
+        let mut rest = &bytes[..];
+        let ends = read_header(&mut rest).await.map_err(|error| error.kind())?;
+        assert_eq!(rest, b"GET / HTTP/1.1\r\n");
+        Ok(ends)
+    }
+
+    fn ends(client: &str, server: &str) -> Result<Ends, io::ErrorKind> {
+        Ok(Some((client.parse().unwrap(), server.parse().unwrap())))
+    }
+
+    fn binary(command: u8, family: u8, rest: &[u8]) -> Vec<u8> {
+        let length = u16::try_from(rest.len()).unwrap().to_be_bytes();
+        [&SIGNATURE[..], &[0x20 | command, family], &length, rest].concat()
+    }
+
+    #[tokio::test]
+    async fn a_line_of_version_1_names_both_ends() {
+        assert_eq!(
+            read(b"PROXY TCP4 192.0.2.1 198.51.100.2 56324 443\r\n").await,
+            ends("192.0.2.1:56324", "198.51.100.2:443")
+        );
+        assert_eq!(
+            read(b"PROXY TCP6 2001:db8::1 2001:db8::2 1 65535\r\n").await,
+            ends("[2001:db8::1]:1", "[2001:db8::2]:65535")
+        );
+        assert_eq!(read(b"PROXY UNKNOWN\r\n").await, Ok(None));
+        assert_eq!(read(b"PROXY UNKNOWN ::1 ::1 1 2\r\n").await, Ok(None));
+    }
+
+    #[tokio::test]
+    async fn a_header_of_version_2_names_both_ends() {
+        let v4 = [192, 0, 2, 1, 198, 51, 100, 2, 0, 80, 1, 187];
+        assert_eq!(
+            read(&binary(1, 0x11, &v4)).await,
+            ends("192.0.2.1:80", "198.51.100.2:443")
+        );
+        // What else is said is passed over: a type, two bytes of length, a value.
+        let with_more = [&v4[..], &[0x04, 0, 2, 9, 9]].concat();
+        assert_eq!(
+            read(&binary(1, 0x11, &with_more)).await,
+            ends("192.0.2.1:80", "198.51.100.2:443")
+        );
+        let mut v6 = [0; 36];
+        (v6[15], v6[31], v6[33], v6[35]) = (1, 2, 5, 6);
+        assert_eq!(read(&binary(1, 0x21, &v6)).await, ends("[::1]:5", "[::2]:6"));
+        assert_eq!(read(&binary(0, 0x00, &[])).await, Ok(None), "a health check");
+        assert_eq!(
+            read(&binary(0, 0x11, &v4)).await,
+            Ok(None),
+            "its addresses are to be ignored"
+        );
+        assert_eq!(read(&binary(1, 0x00, &[])).await, Ok(None));
+    }
+
+    #[tokio::test]
+    async fn what_is_no_header_is_an_error() {
+        let long = [b"PROXY UNKNOWN ".as_slice(), &[b'x'; 200], b"\r\n"].concat();
+        let headers: [&[u8]; 9] = [
+            b"GET / HTTP/1.1\r\n",
+            b"PROXY TCP4 192.0.2.1 198.51.100.2 56324\r\n",
+            b"PROXY TCP4 192.0.2.1 198.51.100.2 56324 70000\r\n",
+            b"PROXY TCP4 192.0.2.1 198.51.100.2 56324 443\n",
+            b"POST / HTTP/1.1\r\n",
+            &long,
+            &binary(1, 0x11, &[1, 2, 3]),
+            &binary(1, 0x11, &[0; 5000]),
+            &binary(7, 0x11, &[0; 12]),
+        ];
+        for header in headers {
+            assert_eq!(
+                read(header).await,
+                Err(io::ErrorKind::InvalidData),
+                "{}",
+                header.escape_ascii()
+            );
+        }
+        assert_eq!(
+            read_header(&mut &b"PROXY"[..]).await.unwrap_err().kind(),
+            io::ErrorKind::UnexpectedEof
+        );
+    }
+}
