@@ -67,3 +67,6 @@ pub mod rollout;
 
 pub mod access_log;
 pub mod admin;
+
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;

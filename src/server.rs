@@ -57,6 +57,9 @@ pub enum StartError {
     /// An address cannot be listened on.
     #[error(transparent)]
     Bind(#[from] BindError),
+    /// Pingora would not find whom to trust.
+    #[error(transparent)]
+    Authorities(#[from] tls::SystemAuthoritiesError),
     /// TLS cannot be set up.
     #[error("cannot set up TLS")]
     Tls(#[from] rustls::Error),
@@ -74,7 +77,11 @@ pub enum StartError {
 impl StartError {
     /// Returns a way out, where the error does not name one.
     pub fn hint(&self) -> Option<&'static str> {
-        let Self::Bind(error) = self else { return None };
+        let error = match self {
+            Self::Bind(error) => error,
+            Self::Authorities(error) => return Some(error.hint()),
+            _ => return None,
+        };
         let cause = std::error::Error::source(error)?.downcast_ref::<std::io::Error>()?;
         match cause.kind() {
             ErrorKind::AddrInUse => Some(
@@ -156,6 +163,7 @@ fn assemble(
     runtime: &Runtime,
     takeover: &mut Option<Takeover>,
 ) -> Result<(Server, SignalWatch), StartError> {
+    tls::check_system_authorities()?;
     let observed = Arc::new(Observed::default());
     let store = open_store(&settings.store).map_err(RefusedError::Store)?;
     let keeper = runtime.block_on(async {

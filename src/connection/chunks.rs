@@ -38,6 +38,10 @@ enum State {
         bytes: u64,
         digits: u8,
     },
+    /// In blanks behind the size, after which an extension may begin.
+    Padding {
+        bytes: u64,
+    },
     /// After `;`, up to the line's end.
     Extension {
         bytes: u64,
@@ -106,6 +110,12 @@ impl Body {
     pub fn is_malformed(&self) -> bool {
         self.chunks.state == State::Malformed
     }
+
+    /// Says whether the body has come to its end.
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn is_whole(&self) -> bool {
+        self.chunks.state == State::Done
+    }
 }
 
 /// What follows the empty line that ends a header. Like Pingora's parser, it passes over empty lines in
@@ -144,7 +154,10 @@ impl Chunks {
                 state => {
                     let is_overhead = matches!(
                         state,
-                        State::Extension { .. } | State::Trailer { .. } | State::TrailerEnd { .. }
+                        State::Padding { .. }
+                            | State::Extension { .. }
+                            | State::Trailer { .. }
+                            | State::TrailerEnd { .. }
                     );
                     self.overhead += usize::from(is_overhead);
                     match self.overhead > OVERHEAD_LIMIT {
@@ -175,9 +188,11 @@ impl State {
                 }
             }
             (Self::Size { digits: 0, .. }, _) => Self::Malformed,
-            (Self::Size { bytes, .. }, b'\r') => Self::SizeEnd { bytes },
-            // RFC 9112 §7.1.1 allows blanks before the semicolon, which senders must not write.
-            (Self::Size { bytes, .. }, b';' | b' ' | b'\t') => Self::Extension { bytes },
+            (Self::Size { bytes, .. } | Self::Padding { bytes }, b'\r') => Self::SizeEnd { bytes },
+            (Self::Size { bytes, .. } | Self::Padding { bytes }, b';') => Self::Extension { bytes },
+            // RFC 9112 §7.1.1 allows blanks before the semicolon, which senders must not write. Some pad the
+            // size with them.
+            (Self::Size { bytes, .. } | Self::Padding { bytes }, b' ' | b'\t') => Self::Padding { bytes },
             (Self::Extension { bytes }, b'\r') => Self::SizeEnd { bytes },
             (Self::Extension { .. }, _) if is_text => self,
             (Self::SizeEnd { bytes: 0 }, b'\n') => Self::Trailer { is_line_empty: true },
@@ -227,6 +242,7 @@ mod tests {
         accepts("5\r\nhello\r\n0\r\n\r\n");
         accepts("05\r\nhello\r\nA\r\n0123456789\r\n000\r\n\r\n");
         accepts("5;name=value;other=\"quoted \u{e9}\"\r\nhello\r\n0 ;x\r\n\r\n");
+        accepts("5  \r\nhello\r\n0\t \t;x\r\n\r\n");
         accepts("1\r\n\n\r\n0\r\nTrailer: value\r\nOther: \r\n\r\n");
         // What follows is not the body's.
         accepts("0\r\n\r\nGET / HTTP/1.1\r\n\n\0");
@@ -244,6 +260,9 @@ mod tests {
             "+5",
             "-5",
             "5g",
+            "5 g",
+            "5 5",
+            "5\t=a",
             "\n",
             "10000000000000000",
         ] {

@@ -46,8 +46,24 @@ pub(super) struct Head {
     limits: HeadLimits,
     bytes: usize,
     lines: usize,
+    request_line: RequestLine,
     /// Set up at the first wait: most headers come whole.
     deadline: Option<Pin<Box<Sleep>>>,
+}
+
+/// How far the request line has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum RequestLine {
+    /// Empty lines may come before it.
+    Awaited,
+    /// In it, behind so many blanks.
+    Begun {
+        blanks: u8,
+    },
+    /// Behind its CR.
+    Ending,
+    Over,
+    Malformed,
 }
 
 impl HeadLimits {
@@ -68,6 +84,7 @@ impl Head {
             limits,
             bytes: 0,
             lines: 0,
+            request_line: RequestLine::Awaited,
             deadline: None,
         }
     }
@@ -75,6 +92,9 @@ impl Head {
     /// Takes note of bytes that came, and says where an empty line ends the header in them.
     pub fn note(&mut self, bytes: &[u8]) -> Option<usize> {
         self.bytes += bytes.len();
+        if self.protocol == Protocol::Http1 {
+            self.request_line = self.request_line.after(bytes);
+        }
         for end in memchr_iter(b'\n', bytes) {
             self.lines += 1;
             match &bytes[end + 1..] {
@@ -84,6 +104,14 @@ impl Head {
             }
         }
         None
+    }
+
+    /// Says whether the request line holds what Pingora would mend: a control character, or a third blank.
+    ///
+    /// It encodes such a byte and goes on, but only where the read that brought it brought the whole line. A
+    /// request is not to depend on how the network cuts it, and RFC 9112 §3.2 asks not to mend such a line.
+    pub fn is_malformed(&self) -> bool {
+        self.request_line == RequestLine::Malformed
     }
 
     /// Says whether it is over, where that follows from its bytes alone.
@@ -115,6 +143,27 @@ impl Head {
         let time = self.limits.time;
         let deadline = self.deadline.get_or_insert_with(|| Box::pin(sleep(time)));
         deadline.as_mut().poll(ctx)
+    }
+}
+
+impl RequestLine {
+    /// The state after more bytes. One look at each byte of the line.
+    fn after(self, bytes: &[u8]) -> Self {
+        let mut state = self;
+        for byte in bytes {
+            state = match (state, *byte) {
+                (Self::Over | Self::Malformed, _) => return state,
+                (Self::Awaited, b'\r' | b'\n') => Self::Awaited,
+                (_, b'\n') => Self::Over,
+                (Self::Ending, _) => Self::Malformed,
+                (Self::Begun { .. }, b'\r') => Self::Ending,
+                (Self::Begun { blanks }, b' ') if blanks < 2 => Self::Begun { blanks: blanks + 1 },
+                (_, byte) if byte.is_ascii_control() || byte == b' ' => Self::Malformed,
+                (Self::Awaited, _) => Self::Begun { blanks: 0 },
+                (begun, _) => begun,
+            };
+        }
+        state
     }
 }
 
@@ -159,6 +208,35 @@ mod tests {
         assert_eq!(end("GET / HTTP/1.1\nA: b\n\n0\r\n\r\n"), Some(21));
         assert_eq!(end("GET / HTTP/1.1\nA: b\n\r\n0\r\n\r\n"), Some(22));
         assert_eq!(end("GET / HTTP/1.1\r\nA: b\r\n\r"), None);
+    }
+
+    #[test]
+    fn a_request_line_is_not_mended_however_it_is_cut() {
+        for (text, is_malformed) in [
+            ("GET / HTTP/1.1\r\nX: \t \u{1} y\r\n", false),
+            ("\r\n\nGET / HTTP/1.1\nX: a b c d\n", false),
+            ("GET /\u{fc} HTTP/1.1\r\n", false),
+            ("GET /a b HTTP/1.1\r\n", true),
+            ("GET  / HTTP/1.1\r\n", true),
+            ("GET / HTTP/1.1 \r\n", true),
+            (" GET / HTTP/1.1\r\n", true),
+            ("GET /?\u{1} HTTP/1.1\r\n", true),
+            ("GET /?\u{7f} HTTP/1.1\r\n", true),
+            ("GET\t/ HTTP/1.1\r\n", true),
+            ("GET /?\rx HTTP/1.1\r\n", true),
+            ("GET / HTTP/1.1\r\r\n", true),
+        ] {
+            for size in [1, 2, 7, usize::MAX] {
+                let mut head = head(Protocol::Http1);
+                for piece in text.as_bytes().chunks(size) {
+                    head.note(piece);
+                }
+                assert_eq!(head.is_malformed(), is_malformed, "{text:?} by {size}");
+            }
+        }
+        let mut preface = head(Protocol::Http2);
+        preface.note(b"\0\0\x12\x04");
+        assert!(!preface.is_malformed());
     }
 
     #[test]

@@ -15,7 +15,7 @@
 //! A request pays two stores into memory that only its own thread writes to, and each read of the stream
 //! pays a load. A worker's list of connections has a lock, taken when one opens and when it closes.
 
-mod chunks;
+pub(crate) mod chunks;
 mod closing;
 mod date;
 mod head;

@@ -132,6 +132,9 @@ impl Guarded {
             self.refuse(reason);
             return Poll::Ready(Err(refused()));
         }
+        if head.is_malformed() {
+            return Poll::Ready(Err(refused()));
+        }
         let before = buffer.filled().len();
         if let Some(first) = self.first.take() {
             buffer.put_slice(&[first]);
@@ -147,6 +150,13 @@ impl Guarded {
         }
         let new = &buffer.filled()[before..];
         let end = head.note(new);
+        if head.is_malformed() {
+            // Pingora answers nothing to a connection that fails at once. One byte is the beginning of a
+            // request, and never the end of one.
+            buffer.set_filled(before + 1);
+            self.refuse(Reason::Malformed);
+            return Poll::Ready(Ok(()));
+        }
         if head.is_whole() {
             self.head = None;
         } else if self.protocol == Protocol::Http1 && (self.has_kept || end != Some(new.len())) {

@@ -30,10 +30,7 @@ pub fn identify_client(session: &Session, trusted_ips: &[IpNet]) -> Client {
     // On a socket that is open to both families an IPv4 peer shows as a mapped IPv6 address.
     let peer = peer.map(|address| address.to_canonical());
     let is_trusted = peer.is_some_and(|address| is_in(address, trusted_ips));
-    let address = match is_trusted {
-        true => forwarded_client(&session.req_header().headers, trusted_ips).or(peer),
-        false => peer,
-    };
+    let address = address_of(peer, &session.req_header().headers, trusted_ips);
     let is_secure = session.digest().is_some_and(|digest| digest.ssl_digest.is_some())
         || is_trusted && is_forwarded_from_https(&session.req_header().headers);
     Client {
@@ -42,6 +39,14 @@ pub fn identify_client(session: &Session, trusted_ips: &[IpNet]) -> Client {
         is_trusted,
         is_secure,
         server_port,
+    }
+}
+
+/// Returns the client's address: a trusted peer's word for it, else the peer's own.
+pub(crate) fn address_of(peer: Option<IpAddr>, headers: &HeaderMap, trusted_ips: &[IpNet]) -> Option<IpAddr> {
+    match peer.is_some_and(|address| is_in(address, trusted_ips)) {
+        true => forwarded_client(headers, trusted_ips).or(peer),
+        false => peer,
     }
 }
 
@@ -55,8 +60,8 @@ fn is_in(address: IpAddr, networks: &[IpNet]) -> bool {
 fn forwarded_client(headers: &HeaderMap, trusted_ips: &[IpNet]) -> Option<IpAddr> {
     let mut first = None;
     for value in headers.get_all(&X_FORWARDED_FOR).iter().rev() {
-        for entry in value.to_str().ok()?.rsplit(',') {
-            let Some(address) = parse_address(entry.trim()) else {
+        for entry in value.as_bytes().rsplit(|byte| *byte == b',') {
+            let Some(address) = parse_address(entry) else {
                 return first;
             };
             if !is_in(address, trusted_ips) {
@@ -65,7 +70,7 @@ fn forwarded_client(headers: &HeaderMap, trusted_ips: &[IpNet]) -> Option<IpAddr
             first = Some(address);
         }
     }
-    first.or_else(|| parse_address(headers.get(&X_REAL_IP)?.to_str().ok()?.trim()))
+    first.or_else(|| parse_address(headers.get(&X_REAL_IP)?.as_bytes()))
 }
 
 /// Says whether a proxy in front of this one took the request by TLS.
@@ -75,8 +80,9 @@ fn is_forwarded_from_https(headers: &HeaderMap) -> bool {
         .is_some_and(|scheme| scheme.as_bytes().eq_ignore_ascii_case(b"https"))
 }
 
-/// Takes an address with or without brackets and port.
-fn parse_address(text: &str) -> Option<IpAddr> {
+/// Takes an address with or without brackets and port, and blanks around it.
+fn parse_address(bytes: &[u8]) -> Option<IpAddr> {
+    let text = std::str::from_utf8(bytes).ok()?.trim();
     let address = text
         .parse::<IpAddr>()
         .ok()
@@ -91,13 +97,18 @@ fn parse_address(text: &str) -> Option<IpAddr> {
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderValue;
+
     use super::*;
 
     fn check(forwarded_for: &[&str], real_ip: Option<&str>, client: Option<&str>) {
         let trusted: Vec<IpNet> = vec!["10.0.0.0/8".parse().unwrap()];
         let mut headers = HeaderMap::new();
         for value in forwarded_for {
-            headers.append(&X_FORWARDED_FOR, value.parse().unwrap());
+            headers.append(
+                &X_FORWARDED_FOR,
+                HeaderValue::from_bytes(value.as_bytes()).unwrap(),
+            );
         }
         if let Some(value) = real_ip {
             headers.insert(&X_REAL_IP, value.parse().unwrap());
@@ -127,6 +138,9 @@ mod tests {
     fn what_cannot_be_read_is_not_believed() {
         check(&["1.1.1.1, unknown, 10.0.0.9"], None, Some("10.0.0.9"));
         check(&["nonsense"], None, None);
+        // Bytes that are no text spoil their own entry only: the client would hide behind its proxy by them.
+        check(&["1.1.1.1, caf\u{e9}, 2.2.2.2, 10.0.0.9"], None, Some("2.2.2.2"));
+        check(&["1.1.1.1, caf\u{e9}, 10.0.0.9"], None, Some("10.0.0.9"));
         check(&[], Some("4.4.4.4"), Some("4.4.4.4"));
         check(&[], None, None);
     }

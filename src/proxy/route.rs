@@ -53,7 +53,7 @@ pub fn find_route(request: &RequestHeader, ctx: &mut Context) -> Result<(), Unro
 }
 
 /// Returns the host a client asked for, without the port, and the port if it named one.
-fn host_of(request: &RequestHeader) -> (&str, Option<u16>) {
+pub(crate) fn host_of(request: &RequestHeader) -> (&str, Option<u16>) {
     let authority = match request.headers.get(http::header::HOST) {
         Some(host) => host.to_str().unwrap_or_default(),
         None => request.uri.authority().map_or("", |authority| authority.as_str()),

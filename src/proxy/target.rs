@@ -1,9 +1,8 @@
 //! The request target: which of its four forms there may be, and of which bytes (RFC 9112 §3.2).
 //!
-//! Pingora drops a fragment and percent-encodes a raw blank or control character before any hook sees
-//! the target. The first is refused by `received.rs`, which looks at the bytes; the second shows here as
-//! an encoded control character, which a path may not hold whoever encoded it: an origin that decodes
-//! it before it writes a field or a log line is split by it.
+//! A raw blank or control character never comes here, since the connection refuses such a line, and nor does
+//! a fragment, which Pingora drops and `received.rs` refuses by the bytes. A path may not hold an encoded
+//! control character either: an origin that decodes it before it writes a field or a log line is split by it.
 
 use http::Method;
 

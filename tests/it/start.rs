@@ -41,6 +41,36 @@ fn an_address_of_another_host_is_a_clear_error() {
     );
 }
 
+/// Pingora reads them before the first request, also where every Service is served by plain HTTP.
+#[test]
+fn authorities_that_cannot_be_read_are_a_clear_error() {
+    let broken = "-----BEGIN CERTIFICATE-----\nbm8gY2VydGlmaWNhdGU=\n-----END CERTIFICATE-----\n";
+    let origin = Origin::start("a");
+    for (file, cause) in [
+        ("missing.pem", "No such file or directory"),
+        ("broken.pem", "invalid"),
+    ] {
+        let command = Command::run(&shop(&[(&origin, 1)])).file("broken.pem", broken);
+        let folder = command.folder().to_str().unwrap().to_owned();
+        let path = format!("{folder}/{file}");
+        // Without a certificate in it: with one, a file that is missing is passed over.
+        let command = command
+            .variable("SSL_CERT_FILE", &path)
+            .variable("SSL_CERT_DIR", &folder);
+        let stderr = refused(command);
+        let expected = format!(
+            "cannot read the certificate authorities that the environment names, SSL_CERT_FILE={path}"
+        );
+        for part in [
+            &*expected,
+            cause,
+            "hint: every connection to an origin is prepared for TLS",
+        ] {
+            assert!(stderr.contains(part), "{part} is missing in {stderr}");
+        }
+    }
+}
+
 #[test]
 fn a_bad_configuration_is_reported_whole_as_check_does() {
     let bad = "_format_version: \"3.0\"\nservices:\n- {name: shop, host: shop, retries: many}\n\

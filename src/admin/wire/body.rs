@@ -185,7 +185,7 @@ async fn pairs(
 
 /// Reads `a=b&c=d`. Unlike the URL standard's parser it refuses what is no UTF-8: a password with a replacement
 /// character in it would be another one.
-fn urlencoded(bytes: &[u8]) -> Option<Vec<(String, String)>> {
+pub(crate) fn urlencoded(bytes: &[u8]) -> Option<Vec<(String, String)>> {
     let decode = |part: &[u8]| -> Option<String> {
         let spaced: Vec<u8> = part
             .iter()

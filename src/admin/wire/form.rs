@@ -9,7 +9,7 @@ use serde_json::{Map, Number, Value};
 use crate::config::schema::{Entity, Field, Kind};
 
 /// Steps that a key may have at most, and depth of a JSON body.
-pub(super) const MAX_DEPTH: usize = 64;
+pub(crate) const MAX_DEPTH: usize = 64;
 
 /// A key that nests too deep.
 #[derive(Debug, PartialEq, Eq)]

@@ -5,7 +5,7 @@
 //! defaults filled in, nothing null, a reference the id as text.
 
 pub(crate) mod body;
-mod form;
+pub(crate) mod form;
 mod lua;
 pub(crate) mod openapi;
 pub(crate) mod page;

@@ -80,13 +80,10 @@ fn hosts() {
 #[test]
 fn targets() {
     check(&[
-        // Written anew, so that nobody behind reads two words where this one reads one.
-        ("GET /a b HTTP/1.1\r\nHost: a\r\n\r\n", 200, Some(("/a%20b", ""))),
-        (
-            "GET /x?\u{1} HTTP/1.1\r\nHost: a\r\n\r\n",
-            200,
-            Some(("/x?%01", "")),
-        ),
+        // Not mended: Pingora does so only where one read brings the whole line.
+        ("GET /a b HTTP/1.1\r\nHost: a\r\n\r\n", 400, None),
+        ("GET /x?\u{1} HTTP/1.1\r\nHost: a\r\n\r\n", 400, None),
+        ("GET /x?\rX: y HTTP/1.1\r\nHost: a\r\n\r\n", 400, None),
         ("OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n", 200, Some(("*", ""))),
         (
             "GET /a?b=%zz HTTP/1.1\r\nHost: a\r\n\r\n",
