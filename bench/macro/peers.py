@@ -11,15 +11,27 @@ import json
 import re
 import shutil
 import subprocess
+from dataclasses import dataclass
 from pathlib import Path
 
-from scenarios import CANARY_WEIGHT, CONSUMERS, STABLE_WEIGHT, key
+import crates
+from scenarios import CANARY_WEIGHT, STABLE_WEIGHT, Topology, key
 
-# With it, of the consumers of the scenario `canary` exactly a tenth is on the canary.
+# With it, of the consumers of the scenario `sticky` exactly a tenth is on the canary.
 SALT = "bench"
 
 # Serin's default; for nginx the same figure, because its own of 1,000 makes it reconnect.
 REQUESTS_PER_CONNECTION = 10_000
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What a peer is to be."""
+
+    topology: Topology
+    port: int  # where it serves
+    extra_port: int  # free for whatever else it listens on
+    workers: int = 1
 
 
 class Peer:
@@ -42,17 +54,17 @@ class Peer:
         """Whether it can do the work as it is installed, without a program of one's own."""
         return not topology.consumers
 
-    def files(self, topology, port, extra_port, workers):
+    def files(self, setup):
         """File name -> content."""
         raise NotImplementedError
 
-    def arguments(self, workers):
+    def arguments(self, setup):
         """Arguments of the program, run in the directory that holds the files."""
         raise NotImplementedError
 
-    def ready_url(self, port, extra_port, path):
+    def ready_url(self, setup, path):
         """Answers 200 once the peer serves; `path` is one of the scenario's."""
-        return f"http://127.0.0.1:{port}{path}"
+        return f"http://127.0.0.1:{setup.port}{path}"
 
 
 class Serin(Peer):
@@ -67,15 +79,16 @@ class Serin(Peer):
     def can(self, topology):
         return True
 
-    def files(self, topology, port, extra_port, workers):
+    def files(self, setup):
+        topology = setup.topology
         lines = [
             '_format_version: "3.0"',
             "server:",
-            f"  threads: {workers}",
+            f"  threads: {setup.workers}",
             "  listeners:",
-            f"  - address: 127.0.0.1:{port}",
+            f"  - address: 127.0.0.1:{setup.port}",
             "  status:",
-            f"    address: 127.0.0.1:{extra_port}",
+            f"    address: 127.0.0.1:{setup.extra_port}",
             "  admin: false",
             "  access_log: false",
             "services:",
@@ -127,11 +140,11 @@ class Serin(Peer):
     def splits_by_consumer(self, topology):
         return bool(topology.consumers)
 
-    def arguments(self, workers):
+    def arguments(self, setup):
         return ["run", "serin.yaml"]
 
-    def ready_url(self, port, extra_port, path):
-        return f"http://127.0.0.1:{extra_port}/status/ready"
+    def ready_url(self, setup, path):
+        return f"http://127.0.0.1:{setup.extra_port}/status/ready"
 
 
 class PlainSerin(Serin):
@@ -147,6 +160,35 @@ class PlainSerin(Serin):
         return False
 
 
+class Bare(Peer):
+    """Pingora as Serin sets it up, without Serin: one pool, whatever the path."""
+
+    name = "bare"
+    title = "bare Pingora"
+
+    def __init__(self, path=None):
+        super().__init__(path or str(crates.build("bare")))
+
+    def version(self):
+        lock = (crates.BENCH / "bare" / "Cargo.lock").read_text()
+        return "pingora " + re.search(r'name = "pingora"\nversion = "(.*)"', lock).group(1)
+
+    def can(self, topology):
+        return not topology.consumers and len(topology.pools) == 1
+
+    def files(self, setup):
+        return {}
+
+    def arguments(self, setup):
+        pool = setup.topology.pools[0]
+        return [
+            str(setup.workers),
+            f"127.0.0.1:{setup.port}",
+            f"127.0.0.1:{pool.stable}={STABLE_WEIGHT}",
+            f"127.0.0.1:{pool.canary}={CANARY_WEIGHT}",
+        ]
+
+
 class Nginx(Peer):
     name = "nginx"
     title = "nginx"
@@ -154,7 +196,8 @@ class Nginx(Peer):
     def version(self):
         return first_line([self.path, "-v"]).removeprefix("nginx version: ")
 
-    def files(self, topology, port, extra_port, workers):
+    def files(self, setup):
+        topology = setup.topology
         upstreams = "\n".join(
             f"""\
     upstream {pool.name} {{
@@ -172,7 +215,7 @@ class Nginx(Peer):
         return {
             "nginx.conf": f"""\
 daemon off;
-worker_processes {workers};
+worker_processes {setup.workers};
 worker_rlimit_nofile 16384;
 pid nginx.pid;
 error_log error.log warn;
@@ -194,14 +237,14 @@ http {{
     proxy_buffers 16 8k;
 {upstreams}
     server {{
-        listen 127.0.0.1:{port} backlog=4096{" reuseport" if workers > 1 else ""};
+        listen 127.0.0.1:{setup.port} backlog=4096{" reuseport" if setup.workers > 1 else ""};
 {locations}
     }}
 }}
 """
         }
 
-    def arguments(self, workers):
+    def arguments(self, setup):
         return ["-p", ".", "-e", "error.log", "-c", "nginx.conf"]
 
 
@@ -212,7 +255,8 @@ class Haproxy(Peer):
     def version(self):
         return first_line([self.path, "-v"])
 
-    def files(self, topology, port, extra_port, workers):
+    def files(self, setup):
+        topology = setup.topology
         backends = "\n".join(
             f"""\
 backend {pool.name}
@@ -230,7 +274,7 @@ backend {pool.name}
             files["routes.map"] = "".join(f"{prefix} {pool.name}\n" for prefix, pool in topology.routes)
         files["haproxy.cfg"] = f"""\
 global
-    nbthread {workers}
+    nbthread {setup.workers}
     maxconn 4096
 defaults
     mode http
@@ -240,12 +284,12 @@ defaults
     option forwardfor
     http-reuse always
 frontend edge
-    bind 127.0.0.1:{port} backlog 4096
+    bind 127.0.0.1:{setup.port} backlog 4096
 {choose}
 {backends}"""
         return files
 
-    def arguments(self, workers):
+    def arguments(self, setup):
         return ["-db", "-f", "haproxy.cfg"]
 
 
@@ -272,7 +316,9 @@ class Envoy(Peer):
         number = re.search(r"version: [0-9a-f]+/(\d+\.\d+\.\d+)/", line)
         return f"envoy {number.group(1)}" if number else line
 
-    def files(self, topology, port, extra_port, workers):
+    def files(self, setup):
+        topology = setup.topology
+
         def member(port, weight):
             address = {"socket_address": {"address": "127.0.0.1", "port_value": port}}
             return {"endpoint": {"address": address}, "load_balancing_weight": weight}
@@ -326,18 +372,18 @@ class Envoy(Peer):
         filters = [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]
         listener = {
             "name": "edge",
-            "address": {"socket_address": {"address": "127.0.0.1", "port_value": port}},
+            "address": {"socket_address": {"address": "127.0.0.1", "port_value": setup.port}},
             "filter_chains": [{"filters": filters}],
         }
         config = {"static_resources": {"listeners": [listener], "clusters": clusters}}
         return {"envoy.json": json.dumps(config, indent=1) + "\n"}
 
-    def arguments(self, workers):
-        return ["-c", "envoy.json", "--concurrency", str(workers), "--disable-hot-restart", "-l", "warn"]
+    def arguments(self, setup):
+        return ["-c", "envoy.json", "--concurrency", str(setup.workers), "--disable-hot-restart", "-l", "warn"]
 
 
 # In the order in which they are shown. `direct` is the baseline without any proxy; the script knows it.
-PEERS = {peer.name: peer for peer in (Serin, PlainSerin, Nginx, Haproxy, Envoy)}
+PEERS = {peer.name: peer for peer in (Serin, PlainSerin, Bare, Nginx, Haproxy, Envoy)}
 DIRECT = "direct"
 
 

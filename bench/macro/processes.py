@@ -158,9 +158,9 @@ class Programs:
             self.stop(program)
 
 
-def wait_until_ready(program, url):
+def wait_until_ready(program, url, limit_seconds=START_SECONDS):
     """Returns when `url` answers 200."""
-    deadline = time.monotonic() + START_SECONDS
+    deadline = time.monotonic() + limit_seconds
     reason = "no answer"
     while time.monotonic() < deadline:
         if not program.running():
@@ -172,7 +172,7 @@ def wait_until_ready(program, url):
         except OSError as error:
             reason = str(error)
         time.sleep(0.05)
-    raise StartError(f"{url}: {reason} within {START_SECONDS} s{program.last_words()}")
+    raise StartError(f"{url}: {reason} within {limit_seconds} s{program.last_words()}")
 
 
 def free_ports(count):

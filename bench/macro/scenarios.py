@@ -11,7 +11,7 @@ CANARY_WEIGHT = 10
 
 PLAIN_BODY = b"Hello, world\n"
 
-# Consumers of the scenario `canary`, each with a key; 10 % of them are on the canary, as chance has it.
+# Consumers of the scenario `sticky`, each with a key; 10 % of them are on the canary, as chance has it.
 CONSUMERS = 1000
 
 
@@ -81,6 +81,11 @@ class Scenario:
         """How many ports of the origin are used."""
         return 2 * POOLS if self.topology is many_routes else 2
 
+    @property
+    def cycle(self):
+        """After so many requests they begin again."""
+        return CONSUMERS if self.topology is split_by_consumer else len(self.paths)
+
     def headers(self, number):
         """Header fields of the check's request of this number."""
         fields = {"Connection": "close"} if self.close else {}
@@ -112,7 +117,7 @@ _ALL = [
     Scenario("post4k", "POST of 4 KiB, split 90/10", method="POST", body=letters(4)),
     Scenario("get64k", "GET of 64 KiB, split 90/10", paths=["/64k"], answer=letters(64)),
     Scenario(
-        "canary",
+        "sticky",
         f"small GET by one of {CONSUMERS} consumers with a key, 10 % of the consumers on a canary",
         topology=split_by_consumer,
         check_requests=2 * CONSUMERS,
