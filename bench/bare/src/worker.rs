@@ -80,7 +80,9 @@ impl Service for Worker {
         listeners_per_fd: usize,
     ) {
         let sockets = Some(self.sockets.clone());
-        self.service.start_service(sockets, shutdown, listeners_per_fd).await;
+        self.service
+            .start_service(sockets, shutdown, listeners_per_fd)
+            .await;
     }
 
     fn name(&self) -> &str {

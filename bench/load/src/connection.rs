@@ -222,7 +222,10 @@ mod tests {
     fn an_answer_ends_with_its_body() {
         let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello";
         let found = head(answer).unwrap();
-        assert_eq!((found.status, found.length, found.closes), (200, answer.len(), true));
+        assert_eq!(
+            (found.status, found.length, found.closes),
+            (200, answer.len(), true)
+        );
         assert!(head(&answer[..20]).is_none());
     }
 }

@@ -98,7 +98,9 @@ impl Load {
     fn connect(&mut self, slot: usize) -> std::io::Result<Connection> {
         let mut connection = Connection::open(self.address, self.tls.as_ref())?;
         let interest = Interest::READABLE | Interest::WRITABLE;
-        self.poll.registry().register(connection.source(), Token(slot), interest)?;
+        self.poll
+            .registry()
+            .register(connection.source(), Token(slot), interest)?;
         Ok(connection)
     }
 

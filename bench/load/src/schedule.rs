@@ -24,7 +24,10 @@ pub(crate) struct Schedule {
 impl Schedule {
     pub(crate) fn new(began: Instant, length: Duration, rate: f64) -> io::Result<Self> {
         let nanos = 1e9 / rate;
-        let timer = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC)?;
+        let timer = timerfd_create(
+            TimerfdClockId::Monotonic,
+            TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC,
+        )?;
         let pause = Duration::from_nanos((nanos as u64).max(SHORTEST_NANOS));
         let pause = Timespec {
             tv_sec: pause.as_secs() as i64,
