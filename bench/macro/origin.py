@@ -1,4 +1,4 @@
-"""The origin (bench/origin): builds it, starts it, reads its counts."""
+"""The origin (bench/origin): starts it, reads its counts."""
 
 import json
 import subprocess
@@ -50,12 +50,3 @@ class Origin:
             {port["port"]: port["connections"] for port in data["ports"]},
             data["refused"],
         )
-
-
-def build(directory):
-    """Builds the origin where it is not built yet or has changed, and returns its path."""
-    target = directory / "target"
-    subprocess.run(
-        ["cargo", "build", "--release", "--locked", "--quiet", "--target-dir", str(target)], cwd=directory, check=True
-    )
-    return target / "release" / "bench-origin"

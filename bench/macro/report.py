@@ -10,13 +10,16 @@ from hashlib import sha256
 from pathlib import Path
 from statistics import median
 
-from peers import DIRECT
+from chart import draw
+from peers import DIRECT, PEERS
 
 # Above these the figures of a run deserve doubt, and the report says so.
 FOREIGN_LOAD_LIMIT = 0.03
 STEAL_LIMIT = 0.02
 # Below this the proxy waited for the load, so that requests/s is not its limit.
 SATURATED = 0.9
+
+CHART = "cpu.svg"
 
 FIGURES = [
     "cpu_us",
@@ -33,6 +36,8 @@ FIGURES = [
     "pss",
     "rss",
     "canary_share",
+    "changes",
+    "sent_late_p99_us",
 ]
 
 
@@ -62,6 +67,8 @@ def finish(scenario_result):
     for peer in peers.values():
         if peer["rounds"]:
             peer["summary"] = summarize(peer["rounds"])
+        if peer["rate_rounds"]:
+            peer["rate_summary"] = summarize(peer["rate_rounds"])
     subject = peers.get("serin", {}).get("rounds")
     scenario_result["serin_cpu_ratio"] = {}
     if subject:
@@ -83,7 +90,7 @@ def thousands(values):
 
 
 def table(result):
-    """A scenario's table and ratios, as Markdown that also reads well in a terminal."""
+    """A scenario's tables and ratios, as Markdown that also reads well in a terminal."""
     header = [
         "proxy",
         "CPU us/request",
@@ -119,11 +126,7 @@ def table(result):
                 str(sum(sum(r["errors"].values()) for r in peer["rounds"])),
             ]
         )
-    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
-    lines = [
-        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths)) + " |"
-        for row in [header, ["-" * width for width in widths], *rows]
-    ]
+    lines = grid(header, rows)
     ratios = [
         f"{result['peers'][name]['title']} {spread(values, '.2f')}"
         for name, values in result["serin_cpu_ratio"].items()
@@ -131,7 +134,82 @@ def table(result):
     ]
     if ratios:
         lines += ["", "Serin's CPU per request as a multiple of: " + ", ".join(ratios) + "."]
-    return "\n".join(lines)
+    return "\n".join(lines + rate_table(result))
+
+
+def grid(header, rows):
+    """Lines of a table in Markdown, its columns aligned."""
+    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
+    return [
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths)) + " |"
+        for row in [header, ["-" * width for width in widths], *rows]
+    ]
+
+
+def rate_table(result):
+    """Latency at a fixed rate, if it was measured."""
+    measured = [peer for peer in result["peers"].values() if peer["rate_rounds"]]
+    if not measured:
+        return []
+    header = ["proxy", "p50 us", "p90 us", "p99 us", "p99.9 us", "CPU us/request", "busy", "sent late p99 us", "errors"]
+    rows = []
+    for peer in measured:
+        s = peer["rate_summary"]
+        cpu = s.get("cpu_us")
+        rows.append(
+            [
+                peer["title"],
+                *(spread(s[f"{name}_us"], ".0f") for name in ("p50", "p90", "p99", "p999")),
+                spread(cpu, ".1f"),
+                f"{s['busy']['median']:.2f}" if cpu else "-",
+                spread(s["sent_late_p99_us"], ".0f"),
+                str(sum(sum(r["errors"].values()) for r in peer["rate_rounds"])),
+            ]
+        )
+    rate = measured[0]["rate_rounds"][0]["rate"]
+    return ["", f"Latency at {rate:.0f} requests/s, from when each was due:", "", *grid(header, rows)]
+
+
+# What the summary begins with: heading, and how a peer's figure is read.
+OVERVIEW = [
+    ("CPU us/request, the cost of a request", lambda peer: figure(peer, "summary", "cpu_us", ".1f")),
+    (
+        "Requests/s with all CPU that the proxy has",
+        lambda peer: f"{peer['summary']['requests_per_second']['median'] / 1000:.1f}k" if "summary" in peer else "",
+    ),
+    (
+        "p50 / p99 us at one rate for all proxies of a scenario, below what the slowest can do",
+        lambda peer: " / ".join(figure(peer, "rate_summary", name, ".0f") for name in ("p50_us", "p99_us"))
+        if "rate_summary" in peer
+        else "",
+    ),
+]
+
+
+def figure(peer, summary, name, form):
+    values = peer.get(summary, {}).get(name)
+    return f"{values['median']:{form}}" if values else ""
+
+
+def overview(run):
+    """All scenarios beside each other: CPU first, then requests/s, then latency."""
+    titles = {}
+    for result in run["scenarios"].values():
+        titles.update({name: peer["title"] for name, peer in result["peers"].items()})
+    # In the order of the peers, also where the first scenario lacks some.
+    names = [name for name in [*PEERS, DIRECT] if name in titles]
+    lines = []
+    for heading, cell in OVERVIEW:
+        rows = [
+            [
+                result["name"],
+                *(cell(result["peers"][name]) if name in result["peers"] else "" for name in names),
+            ]
+            for result in run["scenarios"].values()
+        ]
+        if any(any(row[1:]) for row in rows):
+            lines += ["", f"**{heading}**", "", *grid(["scenario", *(titles[name] for name in names)], rows)]
+    return lines
 
 
 def notes(result):
@@ -147,6 +225,10 @@ def notes(result):
             if peer["summary"][figure]["max"] > limit
         )
 
+    for peer in measured if result["changes"] else []:
+        lost = sum(sum(r["errors"].values()) for r in peer["rounds"] + peer["rate_rounds"])
+        if lost:
+            found.append(f"{peer['title']}: {lost} requests were lost when it was changed.")
     if disturbed := over("foreign", FOREIGN_LOAD_LIMIT):
         found.append(f"Other programs used these CPUs too ({disturbed}): noise. Repeat it on an idle machine.")
     if disturbed := over("stolen", STEAL_LIMIT):
@@ -186,6 +268,11 @@ def text(run):
         *(f"| {key} | {value} |" for key, value in run["versions"].items()),
         "",
         *(f"Skipped: {title}: {reason}." for title, reason in run["skipped"].items()),
+        "",
+        "## Summary",
+        "",
+        f"![CPU time per request]({CHART})",
+        *overview(run),
     ]
     for result in run["scenarios"].values():
         lines += ["", f"## {result['name']}: {result['title']}", "", table(result)]
@@ -255,6 +342,8 @@ def write(run, work, commands, directory):
     """Keeps a run: summary, commands, configurations, raw output."""
     directory.mkdir(parents=True)
     (directory / "summary.md").write_text(text(run))
+    if chart := draw(run):
+        (directory / CHART).write_text(chart)
     (directory / "summary.json").write_text(json.dumps(run, indent=1) + "\n")
     (directory / "commands.txt").write_text("\n".join(commands) + "\n")
     shutil.copytree(work / "config", directory / "config")

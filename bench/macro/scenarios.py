@@ -1,4 +1,4 @@
-"""What is asked of every proxy: a topology (pools, routes) and a kind of request.
+"""What is asked of every proxy: a topology (pools, routes), a kind of request, what happens meanwhile.
 
 A new scenario is a new entry of SCENARIOS. A new kind of topology is a function that returns a
 Topology from the origin's ports; every peer writes its configuration from that alone.
@@ -6,19 +6,28 @@ Topology from the origin's ports; every peer writes its configuration from that 
 
 from dataclasses import dataclass, field, replace
 
-STABLE_WEIGHT = 90
-CANARY_WEIGHT = 10
+# The canary's share in percent.
+SHARE = 10
 
 PLAIN_BODY = b"Hello, world\n"
 
-# Consumers of the scenario `canary`, each with a key; 10 % of them are on the canary, as chance has it.
+# Consumers of the scenario `sticky`, each with a key; 10 % of them are on the canary, as chance has it.
 CONSUMERS = 1000
+
+
+def consumer(number):
+    """Their names."""
+    return f"consumer-{number:04}"
 
 
 def key(number):
     """The key of a consumer."""
     return f"key-of-consumer-{number:04}"
 
+
+# The canary's share while it changes: another each second, over and over. Their mean is far from where it stood before.
+CHANGE_SECONDS = 1
+CHANGING_SHARES = [20, 30, 40, 30]
 
 # 1,000 routes over 100 pools, two origins each.
 ROUTES = 1000
@@ -73,6 +82,12 @@ class Scenario:
     body: bytes = b""
     answer: bytes = PLAIN_BODY
     close: bool = False
+    tls: bool = False
+    # What asks: wrk; h2load, by HTTP/2; or bench/load, by a full handshake for each request.
+    load: str = "wrk"
+    # What happens each second meanwhile: nothing; "share", another share by whatever way costs least; or "reload", the
+    # same by a new configuration as a whole.
+    changes: str = ""
     # Requests of the check. With many routes each pool must see whole cycles of its weights.
     check_requests: int = 2000
 
@@ -81,12 +96,31 @@ class Scenario:
         """How many ports of the origin are used."""
         return 2 * POOLS if self.topology is many_routes else 2
 
+    @property
+    def by_consumer(self):
+        """Whether requests have keys of consumers."""
+        return self.topology is split_by_consumer
+
+    @property
+    def cycle(self):
+        """After so many requests they begin again."""
+        return CONSUMERS if self.by_consumer else len(self.paths)
+
     def headers(self, number):
         """Header fields of the check's request of this number."""
         fields = {"Connection": "close"} if self.close else {}
-        if self.topology is split_by_consumer:
+        if self.by_consumer:
             fields["apikey"] = key(number % CONSUMERS)
         return fields
+
+    def request(self, number):
+        """The request of this number as bytes of HTTP/1.1."""
+        fields = {"Host": "127.0.0.1", **self.headers(number)}
+        if self.body:
+            fields["Content-Length"] = len(self.body)
+        head = f"{self.method} {self.paths[number % len(self.paths)]} HTTP/1.1\r\n"
+        head += "".join(f"{name}: {value}\r\n" for name, value in fields.items())
+        return head.encode() + b"\r\n" + self.body
 
     @property
     def echo_path(self):
@@ -112,14 +146,32 @@ _ALL = [
     Scenario("post4k", "POST of 4 KiB, split 90/10", method="POST", body=letters(4)),
     Scenario("get64k", "GET of 64 KiB, split 90/10", paths=["/64k"], answer=letters(64)),
     Scenario(
-        "canary",
+        "sticky",
         f"small GET by one of {CONSUMERS} consumers with a key, 10 % of the consumers on a canary",
         topology=split_by_consumer,
         check_requests=2 * CONSUMERS,
     ),
     Scenario("close", "small GET, a new connection each, split 90/10", close=True),
+    Scenario("tls", "small GET by HTTPS over kept connections, split 90/10", tls=True),
+    Scenario(
+        "tlsnew",
+        "small GET by HTTPS, a new connection with a full handshake each, split 90/10",
+        tls=True,
+        close=True,
+        load="handshakes",
+        check_requests=1000,
+    ),
+    Scenario("h2", "small GET by HTTP/2 over TLS, split 90/10", tls=True, load="h2load"),
+    Scenario("rollout", "small GET while the canary's share changes each second", changes="share"),
+    Scenario("reload", "small GET while the configuration is reloaded each second", changes="reload"),
 ]
 SCENARIOS = {scenario.name: scenario for scenario in _ALL}
+
+
+def requests_file(scenario):
+    """The scenario's requests for bench/load."""
+    requests = [scenario.request(number) for number in range(scenario.cycle)]
+    return b"".join(b"%d\n%s" % (len(request), request) for request in requests)
 
 
 def wrk_script(scenario):
@@ -135,7 +187,7 @@ def wrk_script(scenario):
     if scenario.close:
         lines.append('wrk.headers["Connection"] = "close"')
     each = None
-    if scenario.topology is split_by_consumer:
+    if scenario.by_consumer:
         each = [f'{{"/", {{apikey = "{key(number)}"}}}}' for number in range(CONSUMERS)]
     elif len(scenario.paths) > 1:
         each = [f'{{"{path}"}}' for path in scenario.paths]

@@ -1,0 +1,103 @@
+"""A program under valgrind's callgrind, and what its profiles say."""
+
+import re
+import subprocess
+from collections import Counter
+from dataclasses import dataclass, field
+
+# Printed beside the figures, because the code that runs depends on what valgrind knows of the CPU.
+VERSION = ["valgrind", "--version"]
+
+# A compressed name, `(12) name`, of which later lines give only the number.
+NAME = re.compile(r"\((\d+)\)(?: (.*))?")
+
+
+def command(command_line):
+    """Nothing is counted until `count`. Each thread has a profile of its own."""
+    return [
+        "valgrind",
+        "--tool=callgrind",
+        "--instr-atstart=no",
+        "--separate-threads=yes",
+        "--compress-pos=no",
+        "--callgrind-out-file=callgrind.out",
+        *command_line,
+    ]
+
+
+def count(program):
+    _control(program, "-i", "on")
+
+
+def take(program, directory, number):
+    """Ends a part of the count, and returns what it holds: thread -> profile. Parts are numbered from 1."""
+    _control(program, "-d", f"part-{number}")
+    profiles = {}
+    for path in directory.glob(f"callgrind.out.{number}-*"):
+        profiles[path.name.rpartition("-")[2]] = read(path)
+    if not profiles:
+        raise SystemExit(f"callgrind wrote no profile{program.last_words()}")
+    return profiles
+
+
+def _control(program, *arguments):
+    done = subprocess.run(
+        ["callgrind_control", *arguments, str(program.child.pid)], capture_output=True, text=True, check=False
+    )
+    if "OK" not in done.stdout:
+        raise SystemExit(f"callgrind_control: {done.stdout}{done.stderr}{program.last_words()}")
+
+
+@dataclass
+class Profile:
+    """Instructions of a thread, by function: in itself, and with all that it called. A function that calls itself
+    through others counts twice in the second."""
+
+    total: int = 0
+    own: Counter = field(default_factory=Counter)
+    with_calls: Counter = field(default_factory=Counter)
+
+    def minus(self, other):
+        left = Profile(self.total - other.total, Counter(self.own), Counter(self.with_calls))
+        left.own.subtract(other.own)
+        left.with_calls.subtract(other.with_calls)
+        return left
+
+    @property
+    def self_total(self):
+        return sum(self.own.values())
+
+
+def read(path):
+    """A profile in callgrind's format: cost lines `line Ir`, and `calls=` followed by the cost of the calls."""
+    profile = Profile()
+    names = {}
+    function = called = None
+
+    def name(text):
+        number, new = NAME.match(text).groups()
+        if new is not None:
+            names[number] = new
+        return names[number]
+
+    with open(path) as lines:
+        for line in lines:
+            if line.startswith("fn="):
+                function = name(line[3:].rstrip())
+            elif line.startswith("cfn="):
+                target = name(line[4:].rstrip())
+            elif line.startswith("calls="):
+                called = target
+            elif line[0].isdigit() or line[0] in "+-*":
+                fields = line.split()
+                cost = int(fields[1]) if len(fields) > 1 else 0
+                if called is None:
+                    profile.own[function] += cost
+                    profile.with_calls[function] += cost
+                else:
+                    if called != function:
+                        profile.with_calls[function] += cost
+                    called = None
+            elif line.startswith("totals:"):
+                profile.total = int(line.split()[1])
+    return profile
