@@ -57,6 +57,16 @@ pub(super) async fn take_header(stream: &mut Stream, trusted: &[IpNet]) -> Resul
     Ok(())
 }
 
+/// The two ends, which both versions and both families name alike in types of their own.
+macro_rules! inet {
+    ($ends:ident) => {
+        Some((
+            ($ends.source_address, $ends.source_port).into(),
+            ($ends.destination_address, $ends.destination_port).into(),
+        ))
+    };
+}
+
 /// Reads no more than the header: what follows it is the client's.
 async fn read_header(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Ends> {
     let mut header = vec![stream.read_u8().await?];
@@ -71,14 +81,8 @@ async fn read_header(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Ends> 
             let header = v1::Header::try_from(&*header).map_err(bad)?;
             Ok(match header.addresses {
                 v1::Addresses::Unknown => None,
-                v1::Addresses::Tcp4(ends) => Some((
-                    (ends.source_address, ends.source_port).into(),
-                    (ends.destination_address, ends.destination_port).into(),
-                )),
-                v1::Addresses::Tcp6(ends) => Some((
-                    (ends.source_address, ends.source_port).into(),
-                    (ends.destination_address, ends.destination_port).into(),
-                )),
+                v1::Addresses::Tcp4(ends) => inet!(ends),
+                v1::Addresses::Tcp6(ends) => inet!(ends),
             })
         }
         b'\r' => {
@@ -92,14 +96,8 @@ async fn read_header(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Ends> 
             stream.read_exact(&mut header[BINARY_START..]).await?;
             let header = v2::Header::try_from(&*header).map_err(bad)?;
             Ok(match (header.command, header.addresses) {
-                (v2::Command::Proxy, v2::Addresses::IPv4(ends)) => Some((
-                    (ends.source_address, ends.source_port).into(),
-                    (ends.destination_address, ends.destination_port).into(),
-                )),
-                (v2::Command::Proxy, v2::Addresses::IPv6(ends)) => Some((
-                    (ends.source_address, ends.source_port).into(),
-                    (ends.destination_address, ends.destination_port).into(),
-                )),
+                (v2::Command::Proxy, v2::Addresses::IPv4(ends)) => inet!(ends),
+                (v2::Command::Proxy, v2::Addresses::IPv6(ends)) => inet!(ends),
                 _ => None,
             })
         }

@@ -4,15 +4,25 @@
 //! `HTTP_X_REAL_IP`, so a client that sends the second could speak in the gateway's name. nginx drops
 //! such fields, Envoy lets the operator choose between the three actions here.
 
+use std::sync::LazyLock;
+
 use http::StatusCode;
 use http::header::HeaderName;
 use pingora_http::RequestHeader;
+use prometheus::IntCounter;
 
 use super::respond::{Answer, message_of};
 use crate::metrics::metrics;
 use crate::model::UnderscoresInHeaders;
 
 const BAD_REQUEST: Answer = Answer::closing(StatusCode::BAD_REQUEST, message_of(StatusCode::BAD_REQUEST));
+
+static DROPPED: LazyLock<IntCounter> = LazyLock::new(|| counter("drop"));
+static REFUSED: LazyLock<IntCounter> = LazyLock::new(|| counter("refuse"));
+
+fn counter(action: &str) -> IntCounter {
+    metrics().underscored_headers.with_label_values(&[action])
+}
 
 /// Does with fields whose names have an underscore as the setting says; the answer if that is to refuse.
 ///
@@ -23,12 +33,11 @@ pub fn treat_underscores(request: &mut RequestHeader, action: UnderscoresInHeade
         return None;
     }
     let count = request.headers.iter().filter(|(name, _)| is_such(name)).count() as u64;
-    let counters = &metrics().underscored_headers;
     if action == UnderscoresInHeaders::Refuse {
-        counters.with_label_values(&["refuse"]).inc_by(count);
+        REFUSED.inc_by(count);
         return Some(BAD_REQUEST);
     }
-    counters.with_label_values(&["drop"]).inc_by(count);
+    DROPPED.inc_by(count);
     let names: Vec<HeaderName> = request
         .headers
         .keys()

@@ -90,7 +90,8 @@ impl Router {
         sorted.sort_by(|(a, ..), (b, ..)| a.cmp(b));
 
         let mut router = Self::default();
-        let mut groups: HashMap<HostKey, HashMap<String, Vec<u32>>> = HashMap::new();
+        let mut groups: HashMap<HostKey, HashMap<String, Vec<u32>, RandomState>, RandomState> =
+            HashMap::default();
         for (rank, (_, entry, literal)) in sorted.into_iter().enumerate() {
             let rank = u32::try_from(rank).expect("fewer than 2^32 routes");
             for host in host_keys(&entry.hosts) {
@@ -159,7 +160,7 @@ impl Router {
 }
 
 impl Paths {
-    fn build(groups: HashMap<String, Vec<u32>>) -> Self {
+    fn build(groups: HashMap<String, Vec<u32>, RandomState>) -> Self {
         let mut groups: Vec<_> = groups.into_iter().collect();
         groups.sort_unstable();
         let mut paths = Self::default();
