@@ -42,6 +42,11 @@ pub(super) type Plan = Box<dyn Fn(&State) -> Option<Vec<Change>> + Send>;
 /// What waits before the door.
 pub(super) enum Request {
     Write(Write),
+    Errand(Errand),
+}
+
+/// What is done by itself, between writes.
+pub(super) enum Errand {
     Load(oneshot::Sender<()>),
     Pause(Pause),
 }
@@ -96,7 +101,12 @@ impl Door {
     /// Loads the files again; returns when what they say is in force or refused.
     pub(crate) async fn load(&self) {
         let (done, is_done) = oneshot::channel();
-        if self.requests.send(Request::Load(done)).await.is_ok() {
+        if self
+            .requests
+            .send(Request::Errand(Errand::Load(done)))
+            .await
+            .is_ok()
+        {
             let _ = is_done.await;
         }
     }
@@ -109,7 +119,10 @@ impl Door {
             is_paused: told,
             resume,
         };
-        self.requests.send(Request::Pause(pause)).await.ok()?;
+        self.requests
+            .send(Request::Errand(Errand::Pause(pause)))
+            .await
+            .ok()?;
         is_paused.await.ok()?;
         Some(Paused(paused))
     }

@@ -9,8 +9,9 @@ use pingora_core::server::ShutdownWatch;
 use tokio::sync::mpsc;
 
 use super::difference::differences;
-use super::door::{Author, Door, Pause, Request, Write};
+use super::door::{Author, Door, Errand, Pause, Request, Write};
 use super::fit::check;
+use super::gather::{Gathered, Gathering};
 use super::merge::{Conflict, merge};
 use super::record::{LastSaid, entry, kept, last_said, record, state_of};
 use super::refused::RefusedError;
@@ -24,10 +25,6 @@ use crate::metrics::metrics;
 use crate::model::Settings;
 use crate::snapshot::{Builder, Published, Snapshot};
 use crate::store::{self, Base, Store, Transaction};
-
-/// Writes that are made into one generation at most: enough for every client that waits, and few enough
-/// that one that cannot be built costs little when they are tried again one by one.
-const MAX_BATCH: usize = 256;
 
 /// What is in force, for those who only look.
 #[derive(Debug, Clone, Default)]
@@ -62,6 +59,7 @@ pub struct Keeper {
     store: Arc<dyn Store>,
     door: Door,
     queue: mpsc::Receiver<Request>,
+    gathering: Gathering,
     observed: Arc<Observed>,
     published: Arc<Published>,
     known: Known,
@@ -114,6 +112,7 @@ impl Keeper {
             store,
             door,
             queue,
+            gathering: Gathering::default(),
             observed,
             published: Arc::new(Published::new(snapshot)),
             known,
@@ -156,29 +155,26 @@ impl Keeper {
                     return;
                 }
             };
-            let mut writes = Vec::new();
-            let mut next = Some(first);
-            while let Some(request) = next.take() {
-                match request {
-                    Request::Write(write) => writes.push(write),
-                    Request::Load(done) => {
-                        self.write(std::mem::take(&mut writes), resolver).await;
-                        self.load(resolver).await;
-                        let _ = done.send(());
-                    }
-                    Request::Pause(pause) => {
-                        self.write(std::mem::take(&mut writes), resolver).await;
-                        if !self.stand_still(pause, resolver).await {
-                            self.queue.close();
-                            return;
-                        }
-                    }
-                }
-                if writes.len() < MAX_BATCH {
-                    next = self.queue.try_recv().ok();
-                }
+            let Gathered { writes, then } = self.gathering.gather(first, &mut self.queue).await;
+            if !writes.is_empty() {
+                let (count, begun) = (writes.len(), clock::monotonic());
+                self.write(writes, resolver).await;
+                let took = clock::monotonic().saturating_duration_since(begun);
+                self.gathering.learn(count, took);
             }
-            self.write(writes, resolver).await;
+            let goes_on = match then {
+                None => true,
+                Some(Errand::Load(done)) => {
+                    self.load(resolver).await;
+                    let _ = done.send(());
+                    true
+                }
+                Some(Errand::Pause(pause)) => self.stand_still(pause, resolver).await,
+            };
+            if !goes_on {
+                self.queue.close();
+                return;
+            }
         }
     }
 
@@ -210,9 +206,6 @@ impl Keeper {
 
     /// Makes one generation of all writes; when that cannot be, each is tried by itself.
     async fn write(&mut self, writes: Vec<Write>, resolver: &TokioResolver) {
-        if writes.is_empty() {
-            return;
-        }
         let Err((writes, refused)) = self.try_write(writes, resolver).await else {
             return;
         };

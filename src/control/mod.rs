@@ -11,6 +11,7 @@
 mod difference;
 mod door;
 mod fit;
+mod gather;
 mod keeper;
 mod merge;
 mod record;
