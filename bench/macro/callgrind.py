@@ -11,6 +11,9 @@ VERSION = ["valgrind", "--version"]
 # A compressed name, `(12) name`, of which later lines give only the number.
 NAME = re.compile(r"\((\d+)\)(?: (.*))?")
 
+# What asks jemalloc, or else the C library, for memory.
+ALLOCATION = re.compile(r"(_rjem_)?(malloc|calloc|mallocx|realloc|rallocx)")
+
 
 def command(command_line):
     """Nothing is counted until `count`. Each thread has a profile of its own."""
@@ -54,11 +57,17 @@ class Profile:
     through others counts twice in the second."""
 
     total: int = 0
+    allocations: int = 0
     own: Counter = field(default_factory=Counter)
     with_calls: Counter = field(default_factory=Counter)
 
     def minus(self, other):
-        left = Profile(self.total - other.total, Counter(self.own), Counter(self.with_calls))
+        left = Profile(
+            self.total - other.total,
+            self.allocations - other.allocations,
+            Counter(self.own),
+            Counter(self.with_calls),
+        )
         left.own.subtract(other.own)
         left.with_calls.subtract(other.with_calls)
         return left
@@ -88,6 +97,8 @@ def read(path):
                 target = name(line[4:].rstrip())
             elif line.startswith("calls="):
                 called = target
+                if ALLOCATION.fullmatch(target):
+                    profile.allocations += int(line[6:].split()[0])
             elif line[0].isdigit() or line[0] in "+-*":
                 fields = line.split()
                 cost = int(fields[1]) if len(fields) > 1 else 0

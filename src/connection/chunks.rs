@@ -16,22 +16,14 @@ const SIZE_DIGITS: u8 = 15;
 #[error("the request's body is not in chunks as RFC 9112 §7.1 has them")]
 pub struct BadChunk;
 
-/// A request's body as it comes over the wire.
+/// A request's body in chunks, as it comes over the wire.
 #[derive(Debug, Default)]
 pub struct Body {
-    /// What came while the header was awaited: the header, and what followed it. Kept only where something may.
-    early: Vec<u8>,
-    chunks: Chunks,
-}
-
-/// Where a body in chunks is.
-#[derive(Debug, Default)]
-struct Chunks {
     state: State,
     overhead: usize,
 }
 
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     /// In the size of a chunk, after so many digits.
     Size {
@@ -69,75 +61,21 @@ enum State {
     /// The body is whole; what follows is not part of it.
     Done,
     Malformed,
-    /// Not followed.
-    #[default]
-    Unknown,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self::START
+    }
 }
 
 impl Body {
-    /// Keeps bytes that were read while the header was awaited.
-    pub fn keep(&mut self, bytes: &[u8]) {
-        self.early.extend_from_slice(bytes);
-    }
-
-    /// Begins with the part of the body that came with the header, and drops what was kept.
-    ///
-    /// # Errors
-    ///
-    /// When the body is in chunks and that part is not as it should be.
-    pub fn begin(&mut self, is_chunked: bool) -> Result<(), BadChunk> {
-        let early = std::mem::take(&mut self.early);
-        if !is_chunked {
-            return Ok(());
-        }
-        self.chunks = Chunks {
-            state: State::START,
-            overhead: 0,
-        };
-        self.follow(after_header(&early))
-    }
-
     /// Follows bytes of a body in chunks.
     ///
     /// # Errors
     ///
     /// At the first byte that breaks the grammar.
     pub fn follow(&mut self, bytes: &[u8]) -> Result<(), BadChunk> {
-        self.chunks.follow(bytes)
-    }
-
-    /// Says whether the body broke the rules.
-    pub fn is_malformed(&self) -> bool {
-        self.chunks.state == State::Malformed
-    }
-
-    /// Says whether the body has come to its end.
-    #[cfg(any(test, fuzzing))]
-    pub(crate) fn is_whole(&self) -> bool {
-        self.chunks.state == State::Done
-    }
-}
-
-/// What follows the empty line that ends a header. Like Pingora's parser, it passes over empty lines in
-/// front and takes a bare LF for a line's end.
-fn after_header(bytes: &[u8]) -> &[u8] {
-    let start = bytes.iter().position(|byte| !b"\r\n".contains(byte));
-    let mut rest = &bytes[start.unwrap_or(bytes.len())..];
-    while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
-        rest = &rest[end + 1..];
-        if let Some(body) = rest.strip_prefix(b"\r\n").or(rest.strip_prefix(b"\n")) {
-            return body;
-        }
-    }
-    &[]
-}
-
-impl State {
-    const START: Self = Self::Size { bytes: 0, digits: 0 };
-}
-
-impl Chunks {
-    fn follow(&mut self, bytes: &[u8]) -> Result<(), BadChunk> {
         let mut rest = bytes;
         while let Some(byte) = rest.first() {
             self.state = match self.state {
@@ -150,7 +88,7 @@ impl Chunks {
                     };
                     continue;
                 }
-                State::Done | State::Unknown => return Ok(()),
+                State::Done => return Ok(()),
                 state => {
                     let is_overhead = matches!(
                         state,
@@ -173,6 +111,21 @@ impl Chunks {
         }
         Ok(())
     }
+
+    /// Says whether the body broke the rules.
+    pub fn is_malformed(&self) -> bool {
+        self.state == State::Malformed
+    }
+
+    /// Says whether the body has come to its end.
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn is_whole(&self) -> bool {
+        self.state == State::Done
+    }
+}
+
+impl State {
+    const START: Self = Self::Size { bytes: 0, digits: 0 };
 }
 
 impl State {
@@ -218,10 +171,9 @@ mod tests {
     fn read(wire: &[u8]) -> Result<State, BadChunk> {
         let follow = |bytes_at_once: usize| {
             let mut body = Body::default();
-            body.begin(true)?;
             wire.chunks(bytes_at_once)
                 .try_for_each(|piece| body.follow(piece))?;
-            Ok(body.chunks.state)
+            Ok(body.state)
         };
         let whole = follow(usize::MAX);
         assert_eq!(whole, follow(1), "{}", wire.escape_ascii());
@@ -290,25 +242,6 @@ mod tests {
             "{}0\r\n\r\n",
             "1;xxxxxxxx\r\na\r\n".repeat(OVERHEAD_LIMIT / 8)
         ));
-    }
-
-    #[test]
-    fn what_came_with_the_header_is_the_beginning_of_the_body() {
-        let begin = |early: &str| {
-            let mut body = Body::default();
-            body.keep(early.as_bytes());
-            body.begin(true).map(|()| body.chunks.state)
-        };
-        let head = "\r\n\r\nPOST / HTTP/1.1\r\nHost: a\r\n";
-        assert_eq!(begin(&format!("{head}\r\n0\r\n\r\n")), Ok(State::Done));
-        assert_eq!(begin(&format!("{head}\n0\r\n\r\n")), Ok(State::Done));
-        assert_eq!(begin(&format!("{head}\r\n")), Ok(State::START));
-        assert_eq!(begin(""), Ok(State::START));
-        assert_eq!(begin(&format!("{head}\r\n\r\n\r\n")), Err(BadChunk));
-        let mut other = Body::default();
-        other.keep(b"POST / HTTP/1.1\r\n\r\nnot chunks");
-        assert_eq!(other.begin(false), Ok(()));
-        assert!(other.follow(b"not chunks").is_ok() && !other.is_malformed());
     }
 
     proptest! {

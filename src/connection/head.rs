@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use memchr::memchr_iter;
+use memchr::memchr;
 use tokio::time::{Sleep, sleep};
 
 use super::Reason;
@@ -47,6 +47,7 @@ pub(super) struct Head {
     bytes: usize,
     lines: usize,
     request_line: RequestLine,
+    line: Line,
     /// Set up at the first wait: most headers come whole.
     deadline: Option<Pin<Box<Sleep>>>,
 }
@@ -64,6 +65,15 @@ enum RequestLine {
     Ending,
     Over,
     Malformed,
+}
+
+/// Where in a line behind the request line it has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Line {
+    Start,
+    /// Behind a CR at the start.
+    AfterCr,
+    Within,
 }
 
 impl HeadLimits {
@@ -85,25 +95,46 @@ impl Head {
             bytes: 0,
             lines: 0,
             request_line: RequestLine::Awaited,
+            line: Line::Start,
             deadline: None,
         }
     }
 
-    /// Takes note of bytes that came, and says where an empty line ends the header in them.
+    /// Takes note of bytes that came, and says where the empty line in them ends that ends the header.
     pub fn note(&mut self, bytes: &[u8]) -> Option<usize> {
         self.bytes += bytes.len();
-        if self.protocol == Protocol::Http1 {
-            self.request_line = self.request_line.after(bytes);
+        if self.protocol == Protocol::Http2 {
+            return None;
         }
-        for end in memchr_iter(b'\n', bytes) {
-            self.lines += 1;
-            match &bytes[end + 1..] {
-                [b'\n', ..] => return Some(end + 2),
-                [b'\r', b'\n', ..] => return Some(end + 3),
-                _ => {}
+        let mut at = 0;
+        if self.request_line != RequestLine::Over {
+            at = self.request_line.advance(bytes);
+            if self.request_line != RequestLine::Over {
+                return None;
+            }
+            self.lines = 1;
+        }
+        loop {
+            let rest = &bytes[at..];
+            match (self.line, rest.first()?) {
+                (Line::Start | Line::AfterCr, b'\n') => return Some(at + 1),
+                (Line::Start, b'\r') => {
+                    self.line = Line::AfterCr;
+                    at += 1;
+                }
+                (Line::Start | Line::AfterCr | Line::Within, _) => match memchr(b'\n', rest) {
+                    Some(end) => {
+                        self.lines += 1;
+                        self.line = Line::Start;
+                        at += end + 1;
+                    }
+                    None => {
+                        self.line = Line::Within;
+                        return None;
+                    }
+                },
             }
         }
-        None
     }
 
     /// Says whether the request line holds what Pingora would mend: a control character, or a third blank.
@@ -147,12 +178,11 @@ impl Head {
 }
 
 impl RequestLine {
-    /// The state after more bytes. One look at each byte of the line.
-    fn after(self, bytes: &[u8]) -> Self {
-        let mut state = self;
-        for byte in bytes {
-            state = match (state, *byte) {
-                (Self::Over | Self::Malformed, _) => return state,
+    /// Goes through bytes up to the line's end; returns how many. One look at each.
+    fn advance(&mut self, bytes: &[u8]) -> usize {
+        for (at, byte) in bytes.iter().enumerate() {
+            *self = match (*self, *byte) {
+                (Self::Over | Self::Malformed, _) => return at,
                 (Self::Awaited, b'\r' | b'\n') => Self::Awaited,
                 (_, b'\n') => Self::Over,
                 (Self::Ending, _) => Self::Malformed,
@@ -163,7 +193,7 @@ impl RequestLine {
                 (begun, _) => begun,
             };
         }
-        state
+        bytes.len()
     }
 }
 

@@ -19,6 +19,7 @@ pub(crate) mod chunks;
 mod closing;
 mod date;
 mod head;
+mod idle;
 mod list;
 mod refusal;
 mod stream;
@@ -80,6 +81,17 @@ pub struct Connection {
     given_up: AtomicU32,
     /// With HTTP/2, what ends the connection in good order: no further streams, then no more of it.
     goodbye: OnceLock<Goodbye>,
+    /// Written for the first request.
+    ends: OnceLock<Ends>,
+}
+
+/// Both ends of a connection, as values of fields.
+#[derive(Debug)]
+pub struct Ends {
+    /// Address of the client; `None` by a socket without addresses.
+    pub peer: Option<HeaderValue>,
+    /// Port that the client came to.
+    pub port: HeaderValue,
 }
 
 #[derive(Debug)]
@@ -125,6 +137,7 @@ impl Connection {
             refusal: OnceLock::new(),
             given_up: AtomicU32::new(0),
             goodbye: OnceLock::new(),
+            ends: OnceLock::new(),
         }
     }
 
@@ -132,10 +145,7 @@ impl Connection {
     /// session has none, at what the stream left with its connection.
     pub fn of(session: &Session) -> Option<&Arc<Self>> {
         match session.as_downstream().stream() {
-            Some(stream) => {
-                let guarded = (**stream).as_any().downcast_ref::<Guarded>()?;
-                Some(guarded.connection())
-            }
+            Some(stream) => Some(Guarded::of(stream)?.connection()),
             None => stream::connection_of(session.digest()?),
         }
     }
@@ -143,6 +153,11 @@ impl Connection {
     /// Returns why a request on it was refused before it was one; at most one is, since it closes.
     pub fn refusal(&self) -> Option<&Refusal> {
         self.refusal.get()
+    }
+
+    /// Returns both ends as values of fields, which `write` writes for the first request.
+    pub fn ends(&self, write: impl FnOnce() -> Ends) -> &Ends {
+        self.ends.get_or_init(write)
     }
 
     /// Counts requests of HTTP/2 from now on; returns what says goodbye to the client after `limit` of them.
@@ -235,21 +250,28 @@ impl Exchange {
     /// When the beginning of its body, which came with the header, is not in chunks as it should be.
     pub fn begin(session: &mut Session) -> Result<Self, BadChunk> {
         let has_body = !session.is_body_empty();
-        let Some(connection) = Connection::of(session).cloned() else {
+        let Some(stream) = session.as_downstream().stream() else {
+            let Some(connection) = Connection::of(session) else {
+                return Ok(Self::None);
+            };
+            connection.begin_among();
+            return Ok(Self::Among(connection.clone()));
+        };
+        let Some(guarded) = Guarded::of(stream) else {
             return Ok(Self::None);
         };
-        if session.as_downstream().stream().is_none() {
-            connection.begin_among();
-            return Ok(Self::Among(connection));
-        }
+        let connection = guarded.connection();
         connection.has_header.store(true, Ordering::Relaxed);
         if has_body {
             connection.is_body_due.store(true, Ordering::Relaxed);
-            let is_chunked = session.req_header().headers.contains_key(TRANSFER_ENCODING);
-            connection.is_chunked.store(is_chunked, Ordering::Relaxed);
-            connection.body.lock().begin(is_chunked)?;
         }
-        Ok(Self::Alone(connection))
+        if has_body && session.req_header().headers.contains_key(TRANSFER_ENCODING) {
+            connection.is_chunked.store(true, Ordering::Relaxed);
+            let mut body = connection.body.lock();
+            *body = Body::default();
+            body.follow(guarded.surplus())?;
+        }
+        Ok(Self::Alone(connection.clone()))
     }
 
     fn alone(&self) -> Option<&Connection> {
@@ -259,11 +281,23 @@ impl Exchange {
         }
     }
 
-    /// Returns the name that the client asked for in its TLS handshake, empty if none; `None` without TLS.
-    pub fn server_name(&self) -> Option<&str> {
+    /// Returns the connection that the request is on.
+    pub fn connection(&self) -> Option<&Connection> {
         match self {
             Self::None => None,
-            Self::Alone(connection) | Self::Among(connection) => connection.server_name.as_deref(),
+            Self::Alone(connection) | Self::Among(connection) => Some(connection),
+        }
+    }
+
+    /// Returns the name that the client asked for in its TLS handshake, empty if none; `None` without TLS.
+    pub fn server_name(&self) -> Option<&str> {
+        self.connection()?.server_name.as_deref()
+    }
+
+    /// Says that the client may send from now on what is no request: it has changed the protocol.
+    pub fn begin_tunnel(&self) {
+        if let Some(connection) = self.alone() {
+            connection.is_body_due.store(true, Ordering::Relaxed);
         }
     }
 

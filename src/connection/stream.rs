@@ -1,5 +1,6 @@
 //! A client's stream that keeps to its limits and can be made to end.
 
+use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -14,16 +15,16 @@ use pingora_core::protocols::{
     ALPN, Digest, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl,
     Stream, TimingDigest, UniqueID, UniqueIDType,
 };
-use pingora_core::server::ShutdownWatch;
 use pingora_http::ResponseHeader;
 use pingora_timeout::timeout;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 
-use super::chunks::Body;
 use super::closing::Closing;
 use super::date::Piece;
 use super::head::{Head, HeadLimits, Protocol};
+use super::idle::Idle;
 use super::{Connection, Reason, Refusal};
+use crate::clock;
 use crate::lifecycle::IDLE_GRACE;
 use crate::metrics::metrics;
 
@@ -37,12 +38,14 @@ pub struct Guarded {
     stream: Stream,
     connection: Arc<Connection>,
     protocol: Protocol,
+    idle: Idle,
     /// The first byte of a request, by which the wait for it ended.
     first: Option<u8>,
     /// The header that is awaited.
     head: Option<Head>,
-    /// Something that came with the last header was kept, whether or not it was of use.
-    has_kept: bool,
+    /// What came with the header and is behind it: the beginning of the body, which is so read in one
+    /// piece with what follows, or what a client had no business to send yet.
+    surplus: Vec<u8>,
     /// The way to the end, once begun.
     closing: Option<Closing>,
 }
@@ -54,11 +57,17 @@ impl Guarded {
             stream,
             connection,
             protocol,
+            idle: Idle::new(),
             first: None,
             head: None,
-            has_kept: false,
+            surplus: Vec::new(),
             closing: None,
         }
+    }
+
+    /// Returns the guarded stream that Pingora knows as this one.
+    pub(super) fn of(stream: &Stream) -> Option<&Self> {
+        (**stream).as_any().downcast_ref()
     }
 
     pub(super) fn connection(&self) -> &Arc<Connection> {
@@ -68,31 +77,41 @@ impl Guarded {
     /// Begins the deadline for a header, or with HTTP/2 for the preface.
     pub fn await_header(&mut self, limits: HeadLimits) {
         self.connection.await_header();
-        if std::mem::take(&mut self.has_kept) {
-            *self.connection.body.lock() = Body::default();
-        }
         self.head = Some(Head::new(self.protocol, limits));
     }
 
     /// Waits until a request begins; says whether one does. Nothing is held meanwhile but the stream
     /// itself, so an idle connection costs little.
-    pub async fn has_request(&mut self, idle: Duration, shutdown: &mut ShutdownWatch) -> bool {
+    pub async fn has_request(
+        &mut self,
+        limit: Duration,
+        stopping: Pin<&mut impl Future<Output = ()>>,
+    ) -> bool {
         let mut first = [0];
-        let began = {
-            let mut read = std::pin::pin!(timeout(idle, self.stream.read(&mut first)));
-            tokio::select! {
-                // What has come is served, also when the proxy stops.
-                biased;
-                began = &mut read => began,
-                _ = shutdown.changed() => match timeout(IDLE_GRACE, read).await {
-                    Ok(began) => began,
-                    Err(_) => return false,
-                },
-            }
+        self.idle.begin(clock::monotonic(), limit);
+        let began = tokio::select! {
+            // What has come is served, also when the proxy stops.
+            biased;
+            began = self.stream.read(&mut first) => began,
+            () = stopping => match timeout(IDLE_GRACE, self.stream.read(&mut first)).await {
+                Ok(began) => began,
+                Err(_) => return false,
+            },
+            () = poll_fn(|ctx| self.idle.poll(ctx)) => return false,
         };
-        let is_request = matches!(began, Ok(Ok(1)));
+        let is_request = matches!(began, Ok(1));
         self.first = is_request.then_some(first[0]);
         is_request
+    }
+
+    /// Returns what came with the last header, is behind it, and was not read since.
+    pub(super) fn surplus(&self) -> &[u8] {
+        &self.surplus
+    }
+
+    /// Says whether the client sent more than its request: it is not to send the next one before the answer.
+    pub fn is_overread(&self) -> bool {
+        !self.surplus.is_empty()
     }
 
     /// Closes it.
@@ -132,7 +151,7 @@ impl Guarded {
             self.refuse(reason);
             return Poll::Ready(Err(refused()));
         }
-        if head.is_malformed() {
+        if head.is_malformed() || !self.surplus.is_empty() {
             return Poll::Ready(Err(refused()));
         }
         let before = buffer.filled().len();
@@ -159,10 +178,44 @@ impl Guarded {
         }
         if head.is_whole() {
             self.head = None;
-        } else if self.protocol == Protocol::Http1 && (self.has_kept || end != Some(new.len())) {
-            // The end of the header may be in there, and behind it the beginning of a body.
-            self.connection.body.lock().keep(new);
-            self.has_kept = true;
+        } else if let Some(end) = end
+            && end < new.len()
+        {
+            self.surplus = new[end..].to_vec();
+            buffer.set_filled(before + end);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Reads the beginning of a body, and with it what has come since. Nothing, where no body is due: a
+    /// client that goes on to the next request too early is not read any further.
+    fn poll_read_surplus(&mut self, ctx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if !self.connection.is_body_due.load(Ordering::Relaxed) {
+            return Poll::Pending;
+        }
+        let count = self.surplus.len().min(buffer.remaining());
+        buffer.put_slice(&self.surplus[..count]);
+        if count < self.surplus.len() {
+            self.surplus.drain(..count);
+        } else {
+            self.surplus = Vec::new();
+            if buffer.remaining() > 0
+                && let Poll::Ready(Err(error)) = self.poll_read_body(ctx, buffer)
+            {
+                return Poll::Ready(Err(error));
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_read_body(&mut self, ctx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(ctx, buffer))?;
+        if self.connection.is_chunked.load(Ordering::Relaxed) {
+            let new = &buffer.filled()[before..];
+            let mut body = self.connection.body.lock();
+            body.follow(new)
+                .map_err(|bad| io::Error::new(io::ErrorKind::InvalidData, bad))?;
         }
         Poll::Ready(Ok(()))
     }
@@ -215,15 +268,10 @@ impl AsyncRead for Guarded {
         if self.connection.is_ending() {
             return Poll::Ready(Err(ended()));
         }
-        let before = buffer.filled().len();
-        ready!(Pin::new(&mut self.stream).poll_read(ctx, buffer))?;
-        if self.connection.is_chunked.load(Ordering::Relaxed) {
-            let new = &buffer.filled()[before..];
-            let mut body = self.connection.body.lock();
-            body.follow(new)
-                .map_err(|bad| io::Error::new(io::ErrorKind::InvalidData, bad))?;
+        match self.surplus.is_empty() {
+            true => self.poll_read_body(ctx, buffer),
+            false => self.poll_read_surplus(ctx, buffer),
         }
-        Poll::Ready(Ok(()))
     }
 }
 

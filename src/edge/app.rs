@@ -7,10 +7,12 @@
 
 use std::future::poll_fn;
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
 
 use async_trait::async_trait;
+use futures_util::FutureExt;
 use log::debug;
 use pingora_core::apps::{HttpPersistentSettings, HttpServerApp, ServerApp};
 use pingora_core::protocols::http::ServerSession;
@@ -160,7 +162,7 @@ impl EdgeWorker {
         }
         let mut stopping = shutdown.clone();
         let served = self.proxy.process_new(Box::new(stream), &goodbye);
-        let mut served = std::pin::pin!(served);
+        let mut served = pin!(served);
         tokio::select! {
             _ = &mut served => return,
             _ = stopping.changed() => connection.say_goodbye(),
@@ -169,7 +171,9 @@ impl EdgeWorker {
     }
 
     async fn serve_http1(&self, stream: Guarded, shutdown: &ShutdownWatch) {
-        let mut stopping = shutdown.clone();
+        let mut shutdown_watch = shutdown.clone();
+        let stopping = async { drop(shutdown_watch.changed().await) };
+        let mut stopping = pin!(stopping.fuse());
         let mut stream = Box::new(stream);
         let mut kept: Option<HttpPersistentSettings> = None;
         loop {
@@ -177,7 +181,7 @@ impl EdgeWorker {
                 let timeouts = &snapshot.settings.timeouts;
                 (timeouts.keepalive, timeouts.requests_per_connection)
             });
-            if !stream.has_request(idle, &mut stopping).await {
+            if stream.is_overread() || !stream.has_request(idle, stopping.as_mut()).await {
                 stream.close().await;
                 return;
             }

@@ -1,16 +1,16 @@
 //! The request as the origin gets it: path, Host and forwarding headers.
 
-use std::fmt::Write as _;
-
 use http::header::{HOST, HeaderName, HeaderValue, VIA};
 use http::{HeaderMap, Version};
 use pingora_error::{Error, ErrorType, OrErr, Result};
 use pingora_http::RequestHeader;
 
 use super::client::{X_FORWARDED_FOR, X_REAL_IP};
-use super::context::Context;
-use super::identify::{rewrite_headers, visible_query};
+use super::context::{Client, Context};
+use super::fields::change_request;
+use super::identify::{rewrite_fields, visible_query};
 use super::path::join;
+use crate::connection::Ends;
 use crate::model::PathHandling;
 use crate::snapshot::{Destination, Route, Upstream};
 
@@ -35,7 +35,8 @@ const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host")
 const X_FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
 const X_FORWARDED_PATH: HeaderName = HeaderName::from_static("x-forwarded-path");
 const X_FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
-const PROXY: HeaderName = HeaderName::from_static("proxy");
+/// Fields that a request gets here at most, but for a Consumer's.
+const OWN_FIELDS: usize = 12;
 
 /// Rewrites a copy of the client's request for the Target of this try.
 ///
@@ -48,11 +49,15 @@ pub fn rewrite_request(received: &RequestHeader, request: &mut RequestHeader, ct
             "a request without a service goes upstream",
         );
     };
-    set_forwarding_headers(received, request, ctx, route)?;
-    let guard = route.guard.as_deref();
-    rewrite_headers(request, guard, &ctx.identity, &ctx.snapshot.consumers)?;
-    set_path(received, request, ctx, route, destination)?;
-    set_host(request, ctx, route, &destination.upstream)
+    change_request(request, |fields| -> Result<()> {
+        fields.reserve(OWN_FIELDS);
+        set_forwarding_fields(received, fields, ctx, route)?;
+        let guard = route.guard.as_deref();
+        rewrite_fields(fields, guard, &ctx.identity, &ctx.snapshot.consumers);
+        set_host(fields, ctx, route, &destination.upstream);
+        Ok(())
+    })?;
+    set_path(received, request, ctx, route, destination)
 }
 
 fn set_path(
@@ -119,55 +124,74 @@ fn host_of<'a>(ctx: &'a Context, upstream: &'a Upstream) -> Option<&'a HeaderVal
     own.or(endpoint.map(|endpoint| &endpoint.host_header))
 }
 
-fn set_host(request: &mut RequestHeader, ctx: &Context, route: &Route, upstream: &Upstream) -> Result<()> {
+fn set_host(fields: &mut HeaderMap, ctx: &Context, route: &Route, upstream: &Upstream) {
     if route.preserve_host {
-        return Ok(());
+        return;
     }
-    match host_of(ctx, upstream) {
-        Some(host) => request.insert_header(HOST, host.clone()),
-        None => Ok(()),
+    if let Some(host) = host_of(ctx, upstream) {
+        fields.insert(HOST, host.clone());
     }
 }
 
-fn set_forwarding_headers(
+fn ends_of(client: &Client) -> Ends {
+    let peer = client.peer.map(|peer| peer.to_string());
+    Ends {
+        // An address is visible ASCII.
+        peer: peer.and_then(|peer| HeaderValue::try_from(peer).ok()),
+        port: HeaderValue::from(client.server_port),
+    }
+}
+
+/// Returns `X-Forwarded-For` with the peer at its end.
+fn forwarded_for(headers: &HeaderMap, peer: &HeaderValue) -> Result<HeaderValue> {
+    let mut before = headers.get_all(X_FORWARDED_FOR).iter().peekable();
+    if before.peek().is_none() {
+        return Ok(peer.clone());
+    }
+    let mut chain = Vec::with_capacity(64);
+    for value in before {
+        chain.extend_from_slice(value.as_bytes());
+        chain.extend_from_slice(b", ");
+    }
+    chain.extend_from_slice(peer.as_bytes());
+    HeaderValue::from_bytes(&chain).or_err(HEADER, "X-Forwarded-For cannot be written")
+}
+
+fn set_forwarding_fields(
     received: &RequestHeader,
-    request: &mut RequestHeader,
+    fields: &mut HeaderMap,
     ctx: &Context,
     route: &Route,
 ) -> Result<()> {
     let client = &ctx.client;
-    if let Some(peer) = client.peer {
-        let mut chain = String::with_capacity(64);
-        for value in received.headers.get_all(&X_FORWARDED_FOR) {
-            if let Ok(value) = value.to_str() {
-                chain.push_str(value);
-                chain.push_str(", ");
-            }
+    let new_ends;
+    let ends = match ctx.exchange.connection() {
+        Some(connection) => connection.ends(|| ends_of(client)),
+        None => {
+            new_ends = ends_of(client);
+            &new_ends
         }
-        let _ = write!(chain, "{peer}");
-        request.insert_header(X_FORWARDED_FOR, header_value(&chain)?)?;
-        match client.address {
-            Some(address) if address != peer => {
-                request.insert_header(X_REAL_IP, header_value(&address.to_string())?)?;
-            }
-            _ => {
-                let peer = &chain[chain.rfind(' ').map_or(0, |space| space + 1)..];
-                request.insert_header(X_REAL_IP, header_value(peer)?)?;
-            }
-        }
+    };
+    if let Some(peer) = &ends.peer {
+        fields.insert(X_FORWARDED_FOR, forwarded_for(&received.headers, peer)?);
+        let real = match client.address {
+            Some(address) if client.address != client.peer => header_value(&address.to_string())?,
+            _ => peer.clone(),
+        };
+        fields.insert(X_REAL_IP, real);
     }
     let own = |name: &HeaderName| !(client.is_trusted && received.headers.contains_key(name));
     if own(&X_FORWARDED_PROTO) {
-        request.insert_header(X_FORWARDED_PROTO, HeaderValue::from_static(client.scheme()))?;
+        fields.insert(X_FORWARDED_PROTO, HeaderValue::from_static(client.scheme()));
     }
     if own(&X_FORWARDED_HOST) {
         match host_without_port(received) {
-            Some(host) => request.insert_header(X_FORWARDED_HOST, host)?,
-            None => drop(request.remove_header(&X_FORWARDED_HOST)),
-        }
+            Some(host) => fields.insert(X_FORWARDED_HOST, host),
+            None => fields.remove(X_FORWARDED_HOST),
+        };
     }
     if own(&X_FORWARDED_PORT) {
-        request.insert_header(X_FORWARDED_PORT, HeaderValue::from(client.server_port))?;
+        fields.insert(X_FORWARDED_PORT, ends.port.clone());
     }
     if own(&X_FORWARDED_PATH) {
         // Absolute in the request line, it is a path here as everywhere.
@@ -176,25 +200,18 @@ fn set_forwarding_headers(
             _ => received.uri.path().as_bytes(),
         };
         let path = raw.split(|byte| *byte == b'?').next().unwrap_or(raw);
-        request.insert_header(
-            X_FORWARDED_PATH,
-            HeaderValue::from_bytes(path).or_err(HEADER, "path")?,
-        )?;
+        let path = HeaderValue::from_bytes(path).or_err(HEADER, "path")?;
+        fields.insert(X_FORWARDED_PATH, path);
     }
     if own(&X_FORWARDED_PREFIX) {
         let path = ctx.normalized_path.as_deref().unwrap_or(received.uri.path());
         match stripped_bytes(ctx, route).map(|bytes| &path[..bytes.min(path.len())]) {
-            Some(prefix) if prefix.len() > 1 => {
-                request.insert_header(X_FORWARDED_PREFIX, header_value(prefix)?)?;
-            }
-            _ => drop(request.remove_header(&X_FORWARDED_PREFIX)),
-        }
+            Some(prefix) if prefix.len() > 1 => fields.insert(X_FORWARDED_PREFIX, header_value(prefix)?),
+            _ => fields.remove(X_FORWARDED_PREFIX),
+        };
     }
-    request.insert_header(VIA, via(&received.headers, received.version)?)?;
-    request.insert_header(X_KONG_REQUEST_ID, ctx.id.header_value())?;
-    // `Proxy` becomes HTTP_PROXY in CGI (CVE-2016-5385); the debug request is for us alone.
-    request.remove_header(&PROXY);
-    request.remove_header(&X_SERIN_DEBUG);
+    fields.insert(VIA, via(&received.headers, received.version)?);
+    fields.insert(X_KONG_REQUEST_ID, ctx.id.header_value());
     Ok(())
 }
 

@@ -6,8 +6,7 @@
 use http::header::{
     CONNECTION, CONTENT_LENGTH, HeaderName, PROXY_AUTHENTICATE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
-use http::{HeaderMap, StatusCode};
-use pingora_http::ResponseHeader;
+use http::{HeaderMap, HeaderValue, StatusCode};
 
 /// Fields that end here whether `Connection` names them or not. `Proxy-Authenticate` and its like are for
 /// the client next to their sender (RFC 9110 §11.7), which is this gateway; trailer fields do not pass, so
@@ -23,22 +22,21 @@ static ALWAYS: [HeaderName; 6] = [
 
 /// Takes out of an answer what was for this hop only. An answer that switches protocols keeps its
 /// `Upgrade`, and `Connection` names that alone; in any other `Connection` is Pingora's to write.
-pub fn strip_hop_by_hop(response: &mut ResponseHeader) {
-    for name in nominated(&response.headers) {
-        response.remove_header(&name);
+pub fn strip_hop_by_hop(fields: &mut HeaderMap, status: StatusCode) {
+    for name in nominated(fields) {
+        fields.remove(name);
     }
-    for name in &ALWAYS {
-        // Rarely there, and to look is cheaper than to remove.
-        if response.headers.contains_key(name) {
-            response.remove_header(name);
+    // One pass over what is there costs less than to look for each.
+    if fields.keys().any(|name| ALWAYS.contains(name)) {
+        for name in &ALWAYS {
+            fields.remove(name);
         }
     }
-    response.remove_header(&CONNECTION);
-    if response.status == StatusCode::SWITCHING_PROTOCOLS {
-        // A constant that is a value cannot be refused.
-        let _ = response.insert_header(CONNECTION, "Upgrade");
+    if status == StatusCode::SWITCHING_PROTOCOLS {
+        fields.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
     } else {
-        response.remove_header(&UPGRADE);
+        fields.remove(CONNECTION);
+        fields.remove(UPGRADE);
     }
 }
 
@@ -64,13 +62,13 @@ mod tests {
     use super::*;
 
     fn check(status: u16, fields: &[(&'static str, &str)], left: &[(&str, &str)]) {
-        let mut response = ResponseHeader::build(status, None).unwrap();
+        let mut map = HeaderMap::new();
         for (name, value) in fields {
-            response.append_header(*name, *value).unwrap();
+            let name = HeaderName::from_bytes(name.as_bytes()).unwrap();
+            map.append(name, HeaderValue::from_str(value).unwrap());
         }
-        strip_hop_by_hop(&mut response);
-        let mut found: Vec<_> = response
-            .headers
+        strip_hop_by_hop(&mut map, StatusCode::from_u16(status).unwrap());
+        let mut found: Vec<_> = map
             .iter()
             .map(|(name, value)| (name.as_str(), value.to_str().unwrap()))
             .collect();

@@ -14,6 +14,7 @@ mod context;
 mod cookie;
 pub mod explain;
 mod field_names;
+mod fields;
 mod forward;
 mod framing;
 mod hash_input;
@@ -113,6 +114,9 @@ impl ProxyHttp for Gateway {
         #[cfg(debug_assertions)]
         crate::supervise::fault(session.req_header().uri.path());
         let exchange = Exchange::begin(session);
+        if session.req_header().has_case() {
+            fields::change_request(session.req_header_mut(), |_| ());
+        }
         forward::set_host_by_authority(session.req_header_mut())?;
         let settings = &ctx.snapshot.settings;
         // Pingora forgets the limit after the first request. Only where it meant to keep the
@@ -242,6 +246,7 @@ impl ProxyHttp for Gateway {
             && let Some(chosen) = &mut ctx.chosen
         {
             chosen.upgrade();
+            ctx.exchange.begin_tunnel();
             // The two may be silent as long as the Service's `read_timeout` lets them, which Kong has for it.
             session.set_read_timeout(None);
         }
@@ -265,22 +270,25 @@ impl ProxyHttp for Gateway {
         response: &mut ResponseHeader,
         ctx: &mut Self::CTX,
     ) -> Result<()> {
-        hop_by_hop::strip_hop_by_hop(response);
         // Pingora gives a connection up when it answers before the body has come, and takes `100 Continue`,
         // which asks for the body, for such an answer.
         let is_informational = response.status.is_informational();
         session.set_close_on_response_before_downstream_finish(!is_informational);
-        if is_informational {
-            return Ok(());
-        }
-        respond::frame_for_client(session, response);
-        if let Some(date) = response.headers.get(DATE) {
-            ctx.exchange.keep_date(date.clone());
-        }
-        if self.lifecycle.phase() == Phase::Draining {
-            session.set_keepalive(None);
-        }
-        respond::rewrite_response(response, ctx)
+        let (status, version) = (response.status, response.version);
+        fields::change_response(response, |fields| {
+            hop_by_hop::strip_hop_by_hop(fields, status);
+            if is_informational {
+                return Ok(());
+            }
+            respond::frame_for_client(session, fields);
+            if let Some(date) = fields.get(DATE) {
+                ctx.exchange.keep_date(date.clone());
+            }
+            if self.lifecycle.phase() == Phase::Draining {
+                session.set_keepalive(None);
+            }
+            respond::add_own_fields(fields, version, ctx)
+        })
     }
 
     fn error_while_proxy(

@@ -9,13 +9,14 @@ use http::header::{
     ALLOW, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HeaderName, HeaderValue, LOCATION, SERVER, SET_COOKIE,
     TRANSFER_ENCODING, UPGRADE, VARY, VIA, WWW_AUTHENTICATE,
 };
-use http::{Method, StatusCode, Version};
-use pingora_error::Result;
+use http::{HeaderMap, Method, StatusCode, Version};
+use pingora_error::{ErrorType, OrErr, Result};
 use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
 
 use super::accept::{Format, preferred_format};
 use super::context::Context;
+use super::fields::change_response;
 use super::forward::{PRODUCT, X_KONG_REQUEST_ID, via};
 use crate::clock;
 
@@ -23,69 +24,95 @@ const X_KONG_UPSTREAM_LATENCY: HeaderName = HeaderName::from_static("x-kong-upst
 const X_KONG_PROXY_LATENCY: HeaderName = HeaderName::from_static("x-kong-proxy-latency");
 const X_KONG_RESPONSE_LATENCY: HeaderName = HeaderName::from_static("x-kong-response-latency");
 const X_SERIN_VARIANT: HeaderName = HeaderName::from_static("x-serin-variant");
+/// Fields that an answer gets here at most, but for those that tell who asks how a request went.
+const OWN_FIELDS: usize = 8;
 /// What `Allow` says of a method that is refused whatever the Route; an origin may take fewer or others.
 const ALLOWED_METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
 
 /// Frames an origin's answer for a client of HTTP/1.0, which knows no transfer coding: the body ends with
 /// the connection unless its length is known (RFC 9112 §6.1).
-pub fn frame_for_client(session: &mut Session, response: &mut ResponseHeader) {
-    if session.req_header().version < Version::HTTP_11 && response.remove_header(&TRANSFER_ENCODING).is_some()
-    {
+pub fn frame_for_client(session: &mut Session, fields: &mut HeaderMap) {
+    if session.req_header().version < Version::HTTP_11 && fields.remove(TRANSFER_ENCODING).is_some() {
         session.set_keepalive(None);
     }
 }
 
 /// Adds what this hop has to say to an origin's answer.
-pub fn rewrite_response(response: &mut ResponseHeader, ctx: &mut Context) -> Result<()> {
-    response.insert_header(VIA, via(&response.headers, response.version)?)?;
-    if !response.headers.contains_key(SERVER) {
-        response.insert_header(SERVER, HeaderValue::from_static(PRODUCT))?;
+pub fn add_own_fields(fields: &mut HeaderMap, version: Version, ctx: &mut Context) -> Result<()> {
+    fields.reserve(OWN_FIELDS);
+    fields.insert(VIA, via(fields, version)?);
+    if !fields.contains_key(SERVER) {
+        fields.insert(SERVER, HeaderValue::from_static(PRODUCT));
     }
     let received = ctx.header_received.unwrap_or(ctx.started);
     let asked = ctx.try_started.unwrap_or(ctx.started);
-    response.insert_header(X_KONG_UPSTREAM_LATENCY, milliseconds(received - asked))?;
-    response.insert_header(X_KONG_PROXY_LATENCY, milliseconds(asked - ctx.started))?;
-    response.insert_header(X_KONG_REQUEST_ID, ctx.id.header_value())?;
-    add_what_clients_are_told(response, ctx)
+    fields.insert(X_KONG_UPSTREAM_LATENCY, milliseconds(received - asked));
+    fields.insert(X_KONG_PROXY_LATENCY, milliseconds(asked - ctx.started));
+    fields.insert(X_KONG_REQUEST_ID, ctx.id.header_value());
+    add_what_clients_are_told(fields, ctx)
 }
 
 /// Adds cookies, and which variant served where somebody asks.
-fn add_what_clients_are_told(response: &mut ResponseHeader, ctx: &mut Context) -> Result<()> {
+fn add_what_clients_are_told(fields: &mut HeaderMap, ctx: &mut Context) -> Result<()> {
     for cookie in [ctx.issued_cookie.take(), ctx.visitor_cookie.take()]
         .into_iter()
         .flatten()
     {
-        response.append_header(SET_COOKIE, cookie)?;
+        fields.append(SET_COOKIE, cookie);
     }
     if ctx.wants_debug || ctx.snapshot.settings.variant_header && ctx.reason().is_some() {
-        response.insert_header(X_SERIN_VARIANT, HeaderValue::from_static(ctx.variant.label()))?;
+        fields.insert(X_SERIN_VARIANT, HeaderValue::from_static(ctx.variant.label()));
     }
     if ctx.wants_debug {
-        add_debug_headers(response, ctx)?;
+        add_debug_fields(fields, ctx)?;
     }
     Ok(())
 }
 
+/// Times that need no allocation.
+static SHORT_TIMES: [HeaderValue; 8] = {
+    let text = HeaderValue::from_static;
+    [
+        text("0"),
+        text("1"),
+        text("2"),
+        text("3"),
+        text("4"),
+        text("5"),
+        text("6"),
+        text("7"),
+    ]
+};
+
 fn milliseconds(duration: Duration) -> HeaderValue {
-    HeaderValue::from(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
+    let milliseconds = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    let short = usize::try_from(milliseconds)
+        .ok()
+        .and_then(|at| SHORT_TIMES.get(at));
+    short.cloned().unwrap_or_else(|| HeaderValue::from(milliseconds))
 }
 
-fn add_debug_headers(response: &mut ResponseHeader, ctx: &Context) -> Result<()> {
-    response.insert_header("X-Serin-Generation", HeaderValue::from(ctx.snapshot.generation))?;
+fn add_debug_fields(fields: &mut HeaderMap, ctx: &Context) -> Result<()> {
+    let mut add = |name: &'static str, text: &str| -> Result<()> {
+        let value = HeaderValue::from_str(text).or_err(ErrorType::InvalidHTTPHeader, "a debug field")?;
+        fields.insert(name, value);
+        Ok(())
+    };
+    add("x-serin-generation", &ctx.snapshot.generation.to_string())?;
     if let Some(route) = ctx.route() {
-        response.insert_header("X-Serin-Route", route.label.as_str())?;
+        add("x-serin-route", &route.label)?;
     }
     if let Some(service) = ctx.service() {
-        response.insert_header("X-Serin-Service", &*service.label)?;
+        add("x-serin-service", &service.label)?;
     }
     if let Some(reason) = ctx.reason() {
-        response.insert_header("X-Serin-Reason", reason.label())?;
+        add("x-serin-reason", reason.label())?;
     }
     if let Some(destination) = ctx.destination() {
-        response.insert_header("X-Serin-Upstream", destination.upstream.label())?;
+        add("x-serin-upstream", destination.upstream.label())?;
     }
     if let Some(chosen) = &ctx.chosen {
-        response.insert_header("X-Serin-Target", &*chosen.endpoint().label)?;
+        add("x-serin-target", &chosen.endpoint().label)?;
     }
     Ok(())
 }
@@ -219,14 +246,14 @@ impl Answer {
         if self.connection == Connection::Keep {
             drain_short_body(session).await?;
         }
-        let mut header = ResponseHeader::build(self.status, Some(8))?;
+        let mut fields = HeaderMap::with_capacity(OWN_FIELDS);
         if self.status.is_redirection() {
-            header.insert_header(LOCATION, https_location(session))?;
+            fields.insert(LOCATION, https_location(session)?);
         } else if self.status == StatusCode::UPGRADE_REQUIRED {
             // Kong also sends `Connection: Upgrade`; that field is Pingora's, which writes its own.
-            header.insert_header(UPGRADE, "TLS/1.2, HTTP/1.1")?;
+            fields.insert(UPGRADE, HeaderValue::from_static("TLS/1.2, HTTP/1.1"));
         } else if self.status == StatusCode::METHOD_NOT_ALLOWED {
-            header.insert_header(ALLOW, ALLOWED_METHODS)?;
+            fields.insert(ALLOW, ALLOWED_METHODS);
         }
         let format = preferred_format(&session.req_header().headers);
         let body = match &self.text {
@@ -241,18 +268,18 @@ impl Answer {
             text @ Text::Claims(_) => format.write(&text.to_string(), ctx.id),
         };
         if let Some(challenge) = self.challenge {
-            header.insert_header(WWW_AUTHENTICATE, challenge)?;
+            fields.insert(WWW_AUTHENTICATE, challenge);
         }
-        header.insert_header(CONTENT_TYPE, format.content_type())?;
-        header.insert_header(VARY, HeaderValue::from_static("Accept"))?;
-        header.insert_header(CONTENT_LENGTH, body.len())?;
-        header.insert_header(SERVER, HeaderValue::from_static(PRODUCT))?;
-        header.insert_header(
-            X_KONG_RESPONSE_LATENCY,
-            milliseconds(clock::monotonic() - ctx.started),
-        )?;
-        header.insert_header(X_KONG_REQUEST_ID, ctx.id.header_value())?;
-        add_what_clients_are_told(&mut header, ctx)?;
+        fields.insert(CONTENT_TYPE, HeaderValue::from_static(format.content_type()));
+        fields.insert(VARY, HeaderValue::from_static("Accept"));
+        fields.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
+        fields.insert(SERVER, HeaderValue::from_static(PRODUCT));
+        let took = clock::monotonic() - ctx.started;
+        fields.insert(X_KONG_RESPONSE_LATENCY, milliseconds(took));
+        fields.insert(X_KONG_REQUEST_ID, ctx.id.header_value());
+        add_what_clients_are_told(&mut fields, ctx)?;
+        let mut header = ResponseHeader::build_no_case(self.status, None)?;
+        change_response(&mut header, |own| *own = fields);
         // An informational answer of an origin may have gone before, after which this is not so.
         session.set_close_on_response_before_downstream_finish(true);
         if self.connection == Connection::Close {
@@ -288,7 +315,7 @@ async fn drain_short_body(session: &mut Session) -> Result<()> {
 }
 
 /// Where a client finds the same page over HTTPS.
-fn https_location(session: &Session) -> String {
+fn https_location(session: &Session) -> Result<HeaderValue> {
     let request = session.req_header();
     let host = request
         .headers
@@ -300,5 +327,6 @@ fn https_location(session: &Session) -> String {
         _ => host,
     };
     let path = request.uri.path_and_query().map_or("/", |path| path.as_str());
-    format!("https://{name}{path}")
+    let location = format!("https://{name}{path}");
+    HeaderValue::from_str(&location).or_err(ErrorType::InvalidHTTPHeader, "Location cannot be written")
 }

@@ -23,7 +23,7 @@ use pingora_http::RequestHeader;
 use super::respond::Answer;
 use crate::snapshot::{Anonymous, Common, ConsumerIndex, Consumers, Guard};
 
-pub use upstream::{rewrite_headers, visible_query};
+pub use upstream::{rewrite_fields, visible_query};
 
 /// Who sent the request, as far as the Route's plugins asked.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

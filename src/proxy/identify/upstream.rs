@@ -2,9 +2,7 @@
 
 use std::borrow::Cow;
 
-use http::HeaderName;
-use pingora_error::Result;
-use pingora_http::RequestHeader;
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::basic_auth::FIELDS;
 use super::{Identity, after_scheme};
@@ -18,6 +16,10 @@ const X_CONSUMER_GROUPS: HeaderName = HeaderName::from_static("x-consumer-groups
 const X_CREDENTIAL_IDENTIFIER: HeaderName = HeaderName::from_static("x-credential-identifier");
 const X_ANONYMOUS_CONSUMER: HeaderName = HeaderName::from_static("x-anonymous-consumer");
 
+/// Fields that end here: `Proxy` becomes HTTP_PROXY in CGI (CVE-2016-5385); the request to see how a
+/// decision came about is for the gateway alone.
+const ENDING: [&[u8]; 2] = [b"proxy", b"x-serin-debug"];
+
 /// How the names of fields begin that only the gateway may write.
 const RESERVED: [&[u8]; 4] = [
     b"x-consumer-",
@@ -29,18 +31,18 @@ const RESERVED: [&[u8]; 4] = [
 /// Takes out what a client may not tell an origin, hides credentials, and tells who the Consumer is.
 ///
 /// Without a guard and without such fields this is one pass over the names, which allocates nothing.
-pub fn rewrite_headers(
-    request: &mut RequestHeader,
+pub fn rewrite_fields(
+    fields: &mut HeaderMap,
     guard: Option<&Guard>,
     identity: &Identity,
     consumers: &Consumers,
-) -> Result<()> {
-    remove_reserved(request);
+) {
+    remove_reserved(fields);
     if let Some(guard) = guard {
-        hide_credentials(request, guard);
+        hide_credentials(fields, guard);
     }
     let Some(consumer) = identity.consumer.map(|index| consumers.get(index)) else {
-        return Ok(());
+        return;
     };
     let credential = identity.credential.clone().filter(|_| !identity.is_anonymous);
     for (name, value) in [
@@ -51,13 +53,12 @@ pub fn rewrite_headers(
         (X_CREDENTIAL_IDENTIFIER, credential),
     ] {
         if let Some(value) = value {
-            request.insert_header(name, value)?;
+            fields.insert(name, value);
         }
     }
     if identity.is_anonymous {
-        request.insert_header(X_ANONYMOUS_CONSUMER, "true")?;
+        fields.insert(X_ANONYMOUS_CONSUMER, HeaderValue::from_static("true"));
     }
-    Ok(())
 }
 
 /// Returns the query as the origin may see it: without the keys that the guard hides.
@@ -73,21 +74,27 @@ pub fn visible_query<'a>(guard: Option<&Guard>, query: &'a str) -> Cow<'a, str> 
     }
 }
 
-fn remove_reserved(request: &mut RequestHeader) {
-    let reserved = request.headers.keys().filter(|name| is_reserved(name.as_str()));
+fn remove_reserved(fields: &mut HeaderMap) {
+    let reserved = fields.keys().filter(|name| is_reserved(name.as_str()));
     let reserved: Vec<HeaderName> = reserved.cloned().collect();
     for name in reserved {
-        request.remove_header(&name);
+        fields.remove(name);
     }
 }
 
-/// Says whether only the gateway may write a field. Names are lower case here. An underscore counts as
+/// Says whether no origin gets a client's field of this name. Names are lower case here. An underscore counts as
 /// a hyphen: CGI, WSGI and their like make one variable of both.
 fn is_reserved(name: &str) -> bool {
     let name = name.as_bytes();
     // Nearly all names end here.
-    if !matches!(name, [b'x', b'-' | b'_', b'a' | b'c', ..]) {
+    if !matches!(
+        name,
+        [b'x', b'-' | b'_', b'a' | b'c' | b's', ..] | [b'p', b'r', ..]
+    ) {
         return false;
+    }
+    if ENDING.contains(&name) {
+        return true;
     }
     let fold = |byte: &u8| if *byte == b'_' { b'-' } else { *byte };
     RESERVED.iter().any(|prefix| {
@@ -97,12 +104,12 @@ fn is_reserved(name: &str) -> bool {
 }
 
 /// Hides what the guard's plugins were to find, whether they ran or rested.
-fn hide_credentials(request: &mut RequestHeader, guard: &Guard) {
+fn hide_credentials(fields: &mut HeaderMap, guard: &Guard) {
     if let Some(key_auth) = &guard.key_auth
         && key_auth.common.hides_credentials
     {
         for header in key_auth.names.iter().filter_map(|name| name.header.as_ref()) {
-            request.remove_header(header);
+            fields.remove(header);
         }
     }
     if let Some(basic_auth) = &guard.basic_auth
@@ -110,9 +117,9 @@ fn hide_credentials(request: &mut RequestHeader, guard: &Guard) {
     {
         for field in &FIELDS {
             // A token in the same field is not this plugin's to hide.
-            let mut values = request.headers.get_all(field).iter();
+            let mut values = fields.get_all(field).iter();
             if values.any(|value| after_scheme(value.as_bytes(), "basic").is_some()) {
-                request.remove_header(field);
+                fields.remove(field);
             }
         }
     }
@@ -134,6 +141,8 @@ mod tests {
             "x-authenticated-groups",
             "x_consumer_id",
             "x-consumer_id",
+            "proxy",
+            "x-serin-debug",
         ] {
             assert!(is_reserved(name), "{name}");
         }
@@ -144,6 +153,8 @@ mod tests {
             "x-authenticated-userid",
             "consumer-id",
             "x",
+            "proxy-a",
+            "x-serin-variant",
             "authorization",
         ] {
             assert!(!is_reserved(name), "{name}");
@@ -152,7 +163,7 @@ mod tests {
 
     #[test]
     fn reserved_fields_go_however_often_they_come() {
-        let mut request = RequestHeader::build("GET", b"/", None).unwrap();
+        let mut fields = HeaderMap::new();
         for (name, value) in [
             ("X-Consumer-Id", "a"),
             ("x-cOnSuMeR-iD", "b"),
@@ -160,10 +171,11 @@ mod tests {
             ("X-Credential-Identifier", "d"),
             ("X_Consumer_Username", "e"),
         ] {
-            request.append_header(name, value).unwrap();
+            let name = HeaderName::from_bytes(name.as_bytes()).unwrap();
+            fields.append(name, HeaderValue::from_static(value));
         }
-        remove_reserved(&mut request);
-        let left: Vec<_> = request.headers.keys().map(HeaderName::as_str).collect();
+        remove_reserved(&mut fields);
+        let left: Vec<_> = fields.keys().map(HeaderName::as_str).collect();
         assert_eq!(left, ["x-other"]);
     }
 }
