@@ -57,7 +57,7 @@ use crate::snapshot::Published;
 use context::{Context, InFlight};
 use identify::Caller;
 use request_id::RequestIds;
-use respond::{Answer, Connection};
+use respond::{Answer, Connection, Text};
 use route::Unrouted;
 
 pub use forward::PRODUCT;
@@ -69,6 +69,11 @@ const NO_SERVICE: Answer = Answer::keeping(
     StatusCode::SERVICE_UNAVAILABLE,
     "no Service found with those values",
 );
+const NOT_GRPC: Answer = Answer::keeping(
+    StatusCode::UNSUPPORTED_MEDIA_TYPE,
+    "Non-gRPC request matched gRPC route",
+);
+const NOT_HTTP_2: Answer = Answer::asking_for("HTTP/2", "Please use HTTP2 protocol");
 const NO_TARGET: Answer = Answer::keeping(
     StatusCode::SERVICE_UNAVAILABLE,
     "failure to get a peer from the ring-balancer",
@@ -349,6 +354,12 @@ fn answer_to_request(request: &RequestHeader, ctx: &mut Context) -> Option<Answe
         Err(Unrouted::HttpsOnly(status)) => Some(Answer::keeping(
             StatusCode::from_u16(status).unwrap_or(StatusCode::UPGRADE_REQUIRED),
             "Please use HTTPS protocol",
+        )),
+        Err(Unrouted::NotGrpc) => Some(NOT_GRPC),
+        Err(Unrouted::NotHttp2) => Some(NOT_HTTP_2),
+        Err(Unrouted::GrpcsOnly) => Some(Answer::saying(
+            StatusCode::OK,
+            Text::GrpcCancelled("gRPC request matched gRPCs route"),
         )),
     }
 }

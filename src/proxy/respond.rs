@@ -126,7 +126,12 @@ pub struct Answer {
     pub connection: Connection,
     /// `WWW-Authenticate`: how the client may say who it is.
     pub challenge: Option<HeaderValue>,
+    /// `Upgrade`, with 426: what the client should speak instead.
+    pub upgrade: &'static str,
 }
+
+/// Kong's words for a client that should come by TLS.
+const BY_TLS: &str = "TLS/1.2, HTTP/1.1";
 
 /// What an answer says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -135,12 +140,15 @@ pub enum Text {
     Message(Cow<'static, str>),
     /// Claims of a token, each with what is wrong with it.
     Claims(Vec<(&'static str, &'static str)>),
+    /// The status 1 of gRPC and its message, in fields and without a body, as its clients read them.
+    GrpcCancelled(&'static str),
 }
 
 impl fmt::Display for Text {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Message(message) => f.write_str(message),
+            Self::GrpcCancelled(message) => f.write_str(message),
             Self::Claims(claims) => {
                 for (place, (name, problem)) in claims.iter().enumerate() {
                     let separator = if place == 0 { "" } else { ", " };
@@ -181,7 +189,15 @@ impl Answer {
             text: Text::Message(Cow::Borrowed(message)),
             connection: Connection::Keep,
             challenge: None,
+            upgrade: BY_TLS,
         }
+    }
+
+    /// An answer that asks for another protocol, after which the connection serves on.
+    pub const fn asking_for(protocol: &'static str, message: &'static str) -> Self {
+        let mut answer = Self::keeping(StatusCode::UPGRADE_REQUIRED, message);
+        answer.upgrade = protocol;
+        answer
     }
 
     /// An answer whose text is not known beforehand, after which the connection serves on.
@@ -207,6 +223,7 @@ impl Answer {
             text: Text::Message(Cow::Borrowed(message)),
             connection: Connection::Close,
             challenge: None,
+            upgrade: BY_TLS,
         }
     }
 
@@ -224,13 +241,20 @@ impl Answer {
             header.insert_header(LOCATION, https_location(session))?;
         } else if self.status == StatusCode::UPGRADE_REQUIRED {
             // Kong also sends `Connection: Upgrade`; that field is Pingora's, which writes its own.
-            header.insert_header(UPGRADE, "TLS/1.2, HTTP/1.1")?;
+            header.insert_header(UPGRADE, self.upgrade)?;
         } else if self.status == StatusCode::METHOD_NOT_ALLOWED {
             header.insert_header(ALLOW, ALLOWED_METHODS)?;
         }
         let format = preferred_format(&session.req_header().headers);
+        let mut content_type = format.content_type();
         let body = match &self.text {
             Text::Message(message) => format.write(message, ctx.id),
+            Text::GrpcCancelled(message) => {
+                content_type = "application/grpc";
+                header.insert_header("grpc-status", "1")?;
+                header.insert_header("grpc-message", *message)?;
+                String::new()
+            }
             // Kong's object, claims and nothing else: the request's id is in a header field.
             Text::Claims(claims) if format == Format::Json => {
                 let claims = claims
@@ -243,9 +267,11 @@ impl Answer {
         if let Some(challenge) = self.challenge {
             header.insert_header(WWW_AUTHENTICATE, challenge)?;
         }
-        header.insert_header(CONTENT_TYPE, format.content_type())?;
+        header.insert_header(CONTENT_TYPE, content_type)?;
         header.insert_header(VARY, HeaderValue::from_static("Accept"))?;
-        header.insert_header(CONTENT_LENGTH, body.len())?;
+        if !body.is_empty() {
+            header.insert_header(CONTENT_LENGTH, body.len())?;
+        }
         header.insert_header(SERVER, HeaderValue::from_static(PRODUCT))?;
         header.insert_header(
             X_KONG_RESPONSE_LATENCY,
@@ -258,7 +284,7 @@ impl Answer {
         if self.connection == Connection::Close {
             session.set_keepalive(None);
         }
-        let has_body = session.req_header().method != Method::HEAD;
+        let has_body = session.req_header().method != Method::HEAD && !body.is_empty();
         session.write_response_header(Box::new(header), !has_body).await?;
         if has_body {
             session.write_response_body(Some(Bytes::from(body)), true).await?;

@@ -63,3 +63,37 @@ fn messages_of_a_stream_are_passed_on_as_they_come() {
         Some("0")
     );
 }
+
+/// What Kong answers to what is no gRPC, or came another way, on a Route for gRPC.
+#[test]
+fn what_is_no_grpc_over_http_2_is_told_so() {
+    let origin = GrpcOrigin::start();
+    let gateway = Gateway::start(&format!(
+        "server:\n  listeners: [{{address: 127.0.0.1:0}}, {{address: 127.0.0.1:0, h2c: true}}]\n\
+         services:\n- name: shop\n  protocol: grpc\n  host: 127.0.0.1\n  port: {}\n  routes:\n\
+         \x20 - {{name: any, protocols: [grpc, grpcs], strip_path: false, paths: [/shop.Orders]}}\n\
+         \x20 - {{name: secure, protocols: [grpcs], strip_path: false, paths: [/shop.Secrets]}}\n",
+        origin.address().port()
+    ));
+    let old = gateway.exchange(&call("message"));
+    old.assert_own_answer(426, "Please use HTTP2 protocol");
+    assert_eq!(old.header("Upgrade"), Some("HTTP/2"));
+    gateway
+        .get("/shop.Orders/Place")
+        .assert_own_answer(415, "Non-gRPC request matched gRPC route");
+
+    let mut client = Http2::connect(gateway.addresses()[1]);
+    let plain = client.exchange(&Request::post("/shop.Orders/Place", "{}"));
+    plain.assert_own_answer(415, "Non-gRPC request matched gRPC route");
+    let secret = Request::new("POST", "/shop.Secrets/Read").header("content-type", "application/grpc");
+    let answer = client.exchange(&secret.body("message"));
+    assert_eq!((answer.status, answer.body.len()), (200, 0));
+    assert_eq!(answer.header("content-type"), Some("application/grpc"));
+    assert_eq!(answer.header("grpc-status"), Some("1"));
+    assert_eq!(
+        answer.header("grpc-message"),
+        Some("gRPC request matched gRPCs route")
+    );
+    assert_eq!(origin.received().len(), 0);
+    assert_eq!(client.exchange(&call("message")).text(), "message");
+}
