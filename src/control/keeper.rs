@@ -164,7 +164,7 @@ impl Keeper {
                     Request::Load(done) => {
                         self.write(std::mem::take(&mut writes), resolver).await;
                         self.load(resolver).await;
-                        let _ = done.send(());
+                        let _ = done.send(self.known.certificate_files.clone());
                     }
                     Request::Pause(pause) => {
                         self.write(std::mem::take(&mut writes), resolver).await;

@@ -281,3 +281,37 @@ fn certificates_in_files_are_renewed_and_a_broken_pair_keeps_the_old_one() {
     });
     assert!(!gateway.log_text().contains("PRIVATE KEY"));
 }
+
+/// A file beside a new configuration often comes after it.
+#[test]
+fn a_certificate_that_was_missing_is_taken_when_it_comes() {
+    let origin = Origin::start("a");
+    let authority = Authority::new();
+    let [old, new] = [(); 2].map(|()| authority.pair(&["shop.example"]));
+    let named = |name: &str| {
+        let server = format!("  certificates: [{{cert_file: {name}.crt, key_file: {name}.key}}]\n");
+        config(&origin, &server, &[]).replace("certificates:\n", "")
+    };
+    let gateway = Command::run(&named("old"))
+        .file("old.crt", &old.0)
+        .file("old.key", &old.1)
+        .start();
+    let client = both(&authority);
+    let refused = || {
+        let labels = [("outcome", "refused")];
+        gateway.metrics().sum("serin_config_reloads_total", &labels)
+    };
+    gateway.write_config(&named("new"));
+    gateway.wait_for_log(
+        "server.certificates[0].cert_file: cannot read new.crt: No such file or directory (os error 2)",
+    );
+    assert_eq!(shown(&gateway, "shop.example", &client), Some(serial(&old.0)));
+    let write = |name: &str, text: &str| crate::harness::replace(&gateway.folder().join(name), text);
+    write("new.key", &new.1);
+    wait_until("the key alone is refused", || (refused()? == 2.0).then_some(()));
+    write("new.crt", &new.0);
+    wait_until("the new certificate is shown", || {
+        (shown(&gateway, "shop.example", &client)? == serial(&new.0)).then_some(())
+    });
+    assert_eq!(refused(), Some(2.0), "once for each change");
+}
