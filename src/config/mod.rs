@@ -18,6 +18,7 @@ pub(crate) mod entities;
 mod environment;
 pub(crate) mod export;
 mod health;
+mod hidden;
 pub(crate) mod identity;
 pub(crate) mod mark;
 mod overrides;
@@ -162,6 +163,7 @@ fn check_and_build(
         && let Some(server) = server
     {
         let settings = build::settings(server, &mut checker);
+        hidden::warn(&settings.certificates, &given.0, &given.1, &mut checker);
         hash ^= hash_of_certificates(&settings);
         let entities = entities::entities(&rows, &identities, &known.state);
         let (configuration, findings) = build::build(&InOrder::of(&entities), settings, &mut known.memo);

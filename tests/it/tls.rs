@@ -315,3 +315,26 @@ fn a_certificate_that_was_missing_is_taken_when_it_comes() {
     });
     assert_eq!(refused(), Some(2.0), "once for each change");
 }
+
+/// Clients know both kinds of keys, and are shown the cheaper one, whichever comes first.
+#[test]
+fn two_files_of_one_name_stand_side_by_side() {
+    let origin = Origin::start("a");
+    let authority = Authority::new();
+    let names = &["shop.example", "other.example"];
+    let (rsa, elliptic) = (authority.rsa_pair(names), authority.pair(names));
+    let server = "  certificates: [{cert_file: rsa.crt, key_file: rsa.key}, {cert_file: ec.crt, key_file: ec.key, snis: [shop.example]}]\n";
+    let gateway = Command::run(&config(&origin, server, &[]).replace("certificates:\n", ""))
+        .file("rsa.crt", &rsa.0)
+        .file("rsa.key", &rsa.1)
+        .file("ec.crt", &elliptic.0)
+        .file("ec.key", &elliptic.1)
+        .start();
+    let client = both(&authority);
+    assert_eq!(
+        shown(&gateway, "shop.example", &client),
+        Some(serial(&elliptic.0))
+    );
+    assert_eq!(shown(&gateway, "other.example", &client), Some(serial(&rsa.0)));
+    assert!(!gateway.log_text().contains("never shown"));
+}
