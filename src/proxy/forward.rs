@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use http::header::{HOST, HeaderName, HeaderValue, VIA};
+use http::header::{HOST, HeaderName, HeaderValue, TE, VIA};
 use http::{HeaderMap, Version};
 use pingora_error::{Error, ErrorType, OrErr, Result};
 use pingora_http::RequestHeader;
@@ -52,7 +52,18 @@ pub fn rewrite_request(received: &RequestHeader, request: &mut RequestHeader, ct
     let guard = route.guard.as_deref();
     rewrite_headers(request, guard, &ctx.identity, &ctx.snapshot.consumers)?;
     set_path(received, request, ctx, route, destination)?;
+    keep_trailers(received, request)?;
     set_host(request, ctx, route, &destination.upstream)
+}
+
+/// Passes `TE: trailers` on from HTTP/2 to HTTP/2, where it concerns no single hop (RFC 9113 §8.2.2), and where
+/// servers of gRPC ask for it to tell that no proxy between loses trailers.
+fn keep_trailers(received: &RequestHeader, request: &mut RequestHeader) -> Result<()> {
+    let is_http2 = received.version == Version::HTTP_2 && request.version == Version::HTTP_2;
+    match received.headers.get(TE) {
+        Some(value) if is_http2 && value == "trailers" => request.insert_header(TE, value.clone()),
+        _ => Ok(()),
+    }
 }
 
 fn set_path(

@@ -117,7 +117,7 @@ impl ProxyHttp for Gateway {
     async fn early_request_filter(&self, session: &mut Session, ctx: &mut Self::CTX) -> Result<()> {
         #[cfg(debug_assertions)]
         crate::supervise::fault(session.req_header().uri.path());
-        let exchange = Exchange::begin(session);
+        let exchange = Exchange::begin(session).await;
         forward::set_host_by_authority(session.req_header_mut())?;
         let settings = &ctx.snapshot.settings;
         // Pingora forgets the limit after the first request. Only where it meant to keep the
@@ -128,7 +128,8 @@ impl ProxyHttp for Gateway {
         } else if session.get_keepalive().is_some() {
             session.set_keepalive(Some(settings.timeouts.keepalive.as_secs()));
         }
-        session.set_read_timeout(Some(settings.timeouts.body_idle));
+        let pause = limits::body_pause(session.req_header(), settings);
+        session.set_read_timeout(pause);
         session.set_write_timeout(Some(settings.timeouts.body_idle));
         // What is left of a body after an answer that needed none of it.
         session.set_total_drain_timeout(Some(settings.timeouts.body_idle));
