@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use http::header::CONTENT_LENGTH;
 use http::{StatusCode, Version};
+use pingora_error::{Error, ErrorSource, ErrorType};
 use pingora_http::RequestHeader;
+use pingora_proxy::Session;
 
 use super::context::Context;
 use super::respond::{Answer, message_of};
@@ -49,6 +51,25 @@ pub fn check_limits(request: &RequestHeader, limits: &Limits) -> Option<Answer> 
 pub fn body_pause(request: &RequestHeader, settings: &Settings) -> Option<Duration> {
     let is_conversation = is_grpc(request) && request.version == Version::HTTP_2;
     (!is_conversation).then_some(settings.timeouts.body_idle)
+}
+
+/// What Pingora's timers may be early by: they are exact to 10 ms.
+const TIMER_SLACK: Duration = Duration::from_millis(20);
+
+/// Says whether an origin seems slow only because its client has stopped within the body: nothing of it has
+/// come for as long as the origin had to answer. `body_idle` ends such a request where it is the shorter one.
+pub fn is_clients_pause(error: &Error, session: &mut Session, ctx: &Context) -> bool {
+    let is_slow = *error.esource() == ErrorSource::Upstream && *error.etype() == ErrorType::ReadTimedout;
+    if !is_slow || ctx.upstream_status.is_some() || is_grpc(session.req_header()) {
+        return false;
+    }
+    let limit = ctx
+        .service()
+        .and_then(|service| service.peer_options.read_timeout);
+    let (Some(limit), Some(since)) = (limit, ctx.body_moved.max(ctx.try_started)) else {
+        return false;
+    };
+    !session.as_downstream_mut().is_body_done() && clock::monotonic() - since + TIMER_SLACK >= limit
 }
 
 /// When a body's rate is first judged: a client may take its time to begin.

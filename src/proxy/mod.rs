@@ -220,6 +220,7 @@ impl ProxyHttp for Gateway {
         }
         let Some(bytes) = body else { return Ok(()) };
         ctx.body_bytes += bytes.len() as u64;
+        ctx.body_moved = Some(clock::monotonic());
         match limits::check_body(session.req_header(), is_last, ctx) {
             Some(status) => {
                 let status = ErrorType::HTTPStatus(status.as_u16());
@@ -298,6 +299,11 @@ impl ProxyHttp for Gateway {
         is_reused: bool,
     ) -> Box<Error> {
         let mut error = error.more_context(format!("target {}", peer._address));
+        if limits::is_clients_pause(&error, session, ctx) {
+            error = error
+                .more_context("the client has stopped within its body")
+                .into_down();
+        }
         retry::after_failed_exchange(&mut error, session, is_reused, ctx);
         error
     }
