@@ -190,7 +190,7 @@ impl Lifecycle {
         }
     }
 
-    fn drain(&self) {
+    pub(crate) fn drain(&self) {
         self.phase.store(Phase::Draining as u8, Ordering::Relaxed);
         self.phases.send_replace(Phase::Draining);
     }

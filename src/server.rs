@@ -128,6 +128,7 @@ pub fn run(source: Source, is_upgrade: bool) -> Result<(), StartError> {
     let files = Files {
         source,
         loaded_from,
+        certificates: known.certificate_files.clone(),
         loaded,
         known,
     };
@@ -152,6 +153,8 @@ struct Files {
     source: Source,
     /// Fingerprint from before they were read.
     loaded_from: Fingerprint,
+    /// That of the certificates that they name.
+    certificates: Fingerprint,
     loaded: Loaded,
     known: Known,
 }
@@ -222,7 +225,7 @@ fn assemble(
         None => Intake::Open,
     };
     let lifecycle = Arc::new(Lifecycle::new(workers + OTHER_PARTS, intake));
-    let reload = Reload::new(files.source, door.clone(), published.clone(), files.loaded_from);
+    let reload = Reload::new(files.source, door.clone(), files.loaded_from, files.certificates);
     let mut server = Server::new_with_opt_and_conf(None, pingora_conf());
     server.bootstrap();
     server.add_service(part("health", health, &lifecycle));

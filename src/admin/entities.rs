@@ -13,12 +13,13 @@ use super::address::{Address, Parent};
 use super::api::{Answer, Api, Call, json, respond, with_generation};
 use super::guard::Role;
 use super::listing;
+use super::names::{Names, give_names, take_names};
 use super::wire::body::{read_body, read_change};
 use super::wire::refusal::Refusal;
 use super::write::{self, Draft};
 use crate::clock;
 use crate::config::check::check_entity;
-use crate::entity::{self, Entity, Kind, State};
+use crate::entity::{self, Change, Entity, Kind, State};
 use crate::health;
 use crate::snapshot::Snapshot;
 
@@ -113,8 +114,10 @@ pub(super) async fn answer(api: &Arc<Api>, call: &Call, method: &str, address: A
             listing::list(call, &view.state, place.kind, parent)
         }
         ("GET", Some(_)) => {
-            let entity = entity_of(api, &place)?;
-            Ok(with_etag(json(shown(call, &entity)), &entity))
+            let view = api.door.view();
+            let entity = place.find(&view.state)?.entity.ok_or_else(Refusal::not_found)?;
+            let names = Names::of(&view.state, &[&entity]);
+            Ok(with_etag(json(shown_with(call, &entity, &names)), &entity))
         }
         ("POST", _) => create(api, call, place).await,
         ("PUT", _) => replace(api, call, place).await,
@@ -131,9 +134,11 @@ fn entity_of(api: &Api, place: &Place) -> Result<Arc<Entity>, Refusal> {
 }
 
 async fn create(api: &Api, call: &Call, place: Place) -> Answer {
-    let body = read_body(call.content_type(), call.body.clone(), place.kind.schema()).await?;
+    let mut body = read_body(call.content_type(), call.body.clone(), place.kind.schema()).await?;
+    let names = take_names(place.kind, &mut body)?;
     let made = api.change(call, move |state| {
         let draft = draft(&place, body.clone(), place.find(state)?.parent, None);
+        let now = draft.now;
         let (change, entity) = draft.put(state, None)?;
         if state.get(entity.kind, entity.id).is_some() {
             return Err(match entity.kind.name() {
@@ -144,15 +149,39 @@ async fn create(api: &Api, call: &Call, place: Place) -> Answer {
                 }
             });
         }
-        Ok((vec![change], entity))
+        finish(state, change, entity, names.as_deref(), now)
     });
-    let (entity, generation) = made.await?;
-    let response = respond(StatusCode::CREATED, &shown(call, &entity));
+    let ((entity, names), generation) = made.await?;
+    let response = respond(StatusCode::CREATED, &shown_with(call, &entity, &names));
     Ok(with_generation(with_etag(response, &entity), generation))
 }
 
+/// What is shown of a change.
+type Made = (Arc<Entity>, Names);
+
+/// The steps of a change with those for the names of a certificate; and what is shown of it afterwards.
+fn finish(
+    state: &State,
+    change: Change,
+    entity: Arc<Entity>,
+    names: Option<&[String]>,
+    now: f64,
+) -> Result<(Vec<Change>, Made), Refusal> {
+    let changes = match names {
+        Some(names) => give_names(state, &entity, change, names, now)?,
+        None => vec![change],
+    };
+    let mut after = state.clone();
+    if names.is_some() {
+        entity::apply(&mut after, &changes);
+    }
+    let names = Names::of(&after, &[&entity]);
+    Ok((changes, (entity, names)))
+}
+
 async fn replace(api: &Api, call: &Call, place: Place) -> Answer {
-    let body = read_body(call.content_type(), call.body.clone(), place.kind.schema()).await?;
+    let mut body = read_body(call.content_type(), call.body.clone(), place.kind.schema()).await?;
+    let names = take_names(place.kind, &mut body)?;
     let if_match = call.if_match();
     let made = api.change(call, move |state| {
         let found = place.find(state)?;
@@ -172,40 +201,46 @@ async fn replace(api: &Api, call: &Call, place: Place) -> Answer {
         if Uuid::parse_str(name).is_err() && place.link.is_none() {
             name_it(&mut body, place.kind, name)?;
         }
-        let (change, entity) = draft(&place, body, found.parent, id).put(state, existing)?;
-        Ok((vec![change], entity))
+        let draft = draft(&place, body, found.parent, id);
+        let now = draft.now;
+        let (change, entity) = draft.put(state, existing)?;
+        finish(state, change, entity, names.as_deref(), now)
     });
-    let (entity, generation) = made.await?;
+    let ((entity, names), generation) = made.await?;
     Ok(with_generation(
-        with_etag(json(shown(call, &entity)), &entity),
+        with_etag(json(shown_with(call, &entity, &names)), &entity),
         generation,
     ))
 }
 
 async fn patch(api: &Arc<Api>, call: &Call, place: Place) -> Answer {
     let stored = entity_of(api, &place)?.fields();
-    let body = read_change(
+    let mut body = read_change(
         call.content_type(),
         call.body.clone(),
         place.kind.schema(),
         &stored,
     )
     .await?;
+    let names = take_names(place.kind, &mut body)?;
     let (if_match, is_forced) = (call.if_match(), call.is_set("force"));
     let published = api.published.clone();
     let made = api.change(call, move |state| {
         let found = place.find(state)?;
         let existing = found.entity.ok_or_else(Refusal::not_found)?;
         check_match(if_match.as_deref(), Some(&existing))?;
-        let (change, entity) =
-            draft(&place, body.clone(), found.parent, Some(existing.id)).patch(state, &existing)?;
+        let draft = draft(&place, body.clone(), found.parent, Some(existing.id));
+        let now = draft.now;
+        let (change, entity) = draft.patch(state, &existing)?;
         if !is_forced {
             refuse_void(&published.current(), &existing, &entity)?;
         }
-        Ok((vec![change], (existing, entity)))
+        let (changes, made) = finish(state, change, entity, names.as_deref(), now)?;
+        Ok((changes, (existing, made)))
     });
-    let ((before, entity), generation) = made.await?;
-    let mut response = with_generation(with_etag(json(shown(call, &entity)), &entity), generation);
+    let ((before, (entity, names)), generation) = made.await?;
+    let shown = shown_with(call, &entity, &names);
+    let mut response = with_generation(with_etag(json(shown), &entity), generation);
     if entity.kind.name() == "services"
         && let Some(left) = before
             .text("host")
@@ -260,6 +295,7 @@ async fn delete(api: &Api, call: &Call, place: Place) -> Answer {
 /// Checks a body without keeping anything: `POST /schemas/{entity}/validate`.
 pub(super) async fn validate(call: &Call, kind: Kind) -> Answer {
     let mut body = read_body(call.content_type(), call.body.clone(), kind.schema()).await?;
+    take_names(kind, &mut body)?;
     body.entry("created_at")
         .or_insert(Value::from(clock::unix().as_secs()));
     let draft = Draft {
@@ -349,6 +385,13 @@ pub(super) fn shown(call: &Call, entity: &Entity) -> Value {
         Role::Admin => entity::show(entity.kind.schema(), &fields),
         Role::Reader => entity::show_masked(entity.kind.schema(), &fields),
     })
+}
+
+/// Returns an entity as the client may see it, with the names that it has as a certificate.
+pub(super) fn shown_with(call: &Call, entity: &Entity, names: &Names) -> Value {
+    let mut shown = shown(call, entity);
+    names.add_to(&mut shown, entity);
+    shown
 }
 
 /// Answers that there is nothing more to say.

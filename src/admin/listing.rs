@@ -6,7 +6,8 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::api::{Answer, Api, Call, json as answer};
-use super::entities::{find, shown};
+use super::entities::{find, shown_with};
+use super::names::Names;
 use super::wire::page::Page;
 use super::wire::refusal::Refusal;
 use crate::entity::{Entity, Kind, State};
@@ -53,7 +54,11 @@ pub(super) fn list(call: &Call, state: &State, kind: Kind, parent: Option<(&'sta
             (Some(_), "targets") => format!("{} {}", order(entity), entity.id),
             _ => entity.id.to_string(),
         });
-    let items = found.into_iter().map(|entity| shown(call, entity)).collect();
+    let names = Names::of(state, &found);
+    let items = found
+        .into_iter()
+        .map(|entity| shown_with(call, entity, &names))
+        .collect();
     Ok(answer(page.render(call.own_path(), items, last.as_deref())))
 }
 

@@ -19,6 +19,7 @@ mod guard;
 mod information;
 mod intake;
 mod listing;
+mod names;
 mod status;
 mod upstreams;
 pub(crate) mod wire;

@@ -1,11 +1,26 @@
 //! What is in force, as a file says it.
 
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use ahash::RandomState;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use super::check::default_of;
 use super::schema::{Field, Kind as FieldKind};
-use crate::entity::{Entity, InOrder, Kind, State};
+use crate::entity::{Entity, Kind, State};
+
+/// The entities that are written in the list of one kind in one parent.
+type List = (&'static str, Uuid, &'static str);
+
+/// What is written where: at the top, or in a parent. Entities are gathered once, so that a file takes as long to write as
+/// it has entities.
+#[derive(Default)]
+struct Nesting {
+    roots: Vec<(Kind, Vec<Arc<Entity>>)>,
+    children: HashMap<List, Vec<Arc<Entity>>, RandomState>,
+}
 
 /// Returns the entities as the YAML text of a file: defaults left out, children in their parents, oldest first. Loaded
 /// again it says the same, ids included.
@@ -24,10 +39,22 @@ pub(crate) fn document(state: &State) -> Value {
         top.insert("_transform".to_owned(), json!(false));
     }
     let all = state.in_order();
+    let mut nesting = Nesting::default();
     for kind in Kind::all() {
-        let entities = all.of_kind(kind);
-        let roots = entities.iter().filter(|entity| parent_of(entity).is_none());
-        let list: Vec<Value> = roots.map(|entity| written(entity, &all, state)).collect();
+        let mut roots = Vec::new();
+        for entity in all.of_kind(kind).iter() {
+            match parent_of(entity) {
+                Some((_, parent, field)) => {
+                    let list = (kind.name(), parent, field);
+                    nesting.children.entry(list).or_default().push(entity.clone());
+                }
+                None => roots.push(entity.clone()),
+            }
+        }
+        nesting.roots.push((kind, roots));
+    }
+    for (kind, roots) in &nesting.roots {
+        let list: Vec<Value> = roots.iter().map(|one| written(one, &nesting, state)).collect();
         if !list.is_empty() {
             top.insert(kind.name().to_owned(), list.into());
         }
@@ -54,7 +81,7 @@ fn parent_of(entity: &Entity) -> Option<(Kind, Uuid, &'static str)> {
     }
 }
 
-fn written(entity: &Entity, all: &InOrder, state: &State) -> Value {
+fn written(entity: &Entity, nesting: &Nesting, state: &State) -> Value {
     let parent = parent_of(entity);
     let mut map = Map::new();
     for field in entity.kind.schema().fields {
@@ -80,12 +107,9 @@ fn written(entity: &Entity, all: &InOrder, state: &State) -> Value {
     }
     for child in entity.kind.schema().children {
         let kind = Kind::from(child.entity);
-        let entities = all.of_kind(kind);
-        let children = entities.iter().filter(|one| {
-            parent_of(one).is_some_and(|(_, id, name)| id == entity.id && name == child.parent)
-        });
-        let list: Vec<Value> = children.map(|one| written(one, all, state)).collect();
-        if !list.is_empty() {
+        let list = (kind.name(), entity.id, child.parent);
+        if let Some(children) = nesting.children.get(&list) {
+            let list: Vec<Value> = children.iter().map(|one| written(one, nesting, state)).collect();
             map.insert(kind.name().to_owned(), list.into());
         }
     }

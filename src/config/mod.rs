@@ -18,6 +18,7 @@ pub(crate) mod entities;
 mod environment;
 pub(crate) mod export;
 mod health;
+mod hidden;
 pub(crate) mod identity;
 pub(crate) mod mark;
 mod overrides;
@@ -53,6 +54,7 @@ pub use self::build::Memo;
 use self::check::Checker;
 use self::identity::Identities;
 use self::mark::{Inside, Mark, Sources, Span};
+use self::reload::Fingerprint;
 use self::rows::Row;
 use self::source::{Files, Source};
 use crate::entity::{Entity, InOrder, State};
@@ -80,6 +82,9 @@ pub struct Known {
     pub state: State,
     /// What was built of it.
     pub memo: Memo,
+    /// The files of certificates that the settings name, as they were just before they were read; also where
+    /// they were refused, since such a file may come yet.
+    pub certificate_files: Fingerprint,
 }
 
 /// Loads files and directories of files, with settings from flags and the environment laid over them.
@@ -140,6 +145,7 @@ fn check_and_build(
     }
     overrides.apply(&mut given.0, &mut given.1, &mut sources, &mut problems);
 
+    known.certificate_files = fingerprint_certificates(&given.0);
     let mut checker = Checker::new(&sources, problems);
     let rows = rows::collect(&documents, &mut checker).rows;
     let server = check_server(&given.0, &given.1, &mut checker);
@@ -157,6 +163,7 @@ fn check_and_build(
         && let Some(server) = server
     {
         let settings = build::settings(server, &mut checker);
+        hidden::warn(&settings.certificates, &given.0, &given.1, &mut checker);
         hash ^= hash_of_certificates(&settings);
         let entities = entities::entities(&rows, &identities, &known.state);
         let (configuration, findings) = build::build(&InOrder::of(&entities), settings, &mut known.memo);
@@ -175,6 +182,17 @@ fn check_and_build(
         }),
         _ => Err(Report { problems }),
     }
+}
+
+/// Looks at the files of certificates that are named under `server`, right or wrong.
+fn fingerprint_certificates(server: &Value) -> Fingerprint {
+    let certificates = server.get("certificates").and_then(Value::as_array);
+    let certificates = certificates.map(Vec::as_slice).unwrap_or_default();
+    let names = certificates
+        .iter()
+        .flat_map(|files| ["cert_file", "key_file"].map(|field| files.get(field)));
+    let names = names.flatten().filter_map(Value::as_str);
+    names.map(|name| reload::fingerprint_of(name.into())).collect()
 }
 
 /// Hash of the certificates in files, which are part of what the source says; 0 without any.

@@ -9,7 +9,6 @@
 use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use log::{error, warn};
@@ -21,9 +20,7 @@ use tokio::sync::mpsc;
 
 use super::Overrides;
 use crate::control::Door;
-use crate::model::CertificateFiles;
 use crate::notify as manager;
-use crate::snapshot::Published;
 
 /// A file is written in several steps; the source is read when none came for this long.
 const QUIET: Duration = Duration::from_millis(15);
@@ -65,7 +62,8 @@ impl Source {
     }
 }
 
-fn fingerprint_of(path: PathBuf) -> (PathBuf, Option<[i64; 5]>) {
+/// Returns what tells that this file may have other content.
+pub(super) fn fingerprint_of(path: PathBuf) -> (PathBuf, Option<[i64; 5]>) {
     let of = |file: std::fs::Metadata| {
         [
             file.ino() as i64,
@@ -79,14 +77,10 @@ fn fingerprint_of(path: PathBuf) -> (PathBuf, Option<[i64; 5]>) {
     (path, found)
 }
 
-/// Fingerprints of the certificates in files, which may lie anywhere: a change is found by the poll.
-fn certificate_files(published: &Published) -> Fingerprint {
-    let of = |files: &CertificateFiles| [files.cert_file.clone(), files.key_file.clone()];
-    let paths: Vec<PathBuf> = published.peek(|snapshot| {
-        let certificates = &snapshot.source.settings.certificates;
-        certificates.iter().flat_map(of).collect()
-    });
-    paths.into_iter().map(fingerprint_of).collect()
+fn have_changed(files: &Fingerprint) -> bool {
+    files
+        .iter()
+        .any(|(path, known)| fingerprint_of(path.clone()).1 != *known)
 }
 
 /// Watches the source and has it loaded when it changes.
@@ -94,22 +88,21 @@ fn certificate_files(published: &Published) -> Fingerprint {
 pub struct Reload {
     source: Source,
     door: Door,
-    /// Where the certificates are found whose files are watched too.
-    published: Arc<Published>,
     /// The source as it was just before it was first read, so that no change is missed in between.
     loaded_from: Fingerprint,
+    /// So the certificates in files, which may lie anywhere: a change is found by the poll.
+    certificates: Fingerprint,
 }
 
 impl Reload {
-    /// Continues from the source that the process was started with; `loaded_from` is its fingerprint taken
-    /// before that was read.
-    pub fn new(source: Source, door: Door, published: Arc<Published>, mut loaded_from: Fingerprint) -> Self {
-        loaded_from.extend(certificate_files(&published));
+    /// Continues from the source that the process was started with; `loaded_from` and `certificates` are the
+    /// fingerprints of its files and of those that these name, taken before they were read.
+    pub fn new(source: Source, door: Door, loaded_from: Fingerprint, certificates: Fingerprint) -> Self {
         Self {
             source,
             door,
-            published,
             loaded_from,
+            certificates,
         }
     }
 
@@ -126,18 +119,21 @@ impl Reload {
         };
         watching();
         let mut seen = self.loaded_from.clone();
+        let mut certificates = self.certificates.clone();
         let mut is_asked_for = false;
         loop {
             // First of all for a change since the source was read, of which no event told.
-            let mut now = self.source.fingerprint();
-            now.extend(certificate_files(&self.published));
-            if is_asked_for || now != seen {
+            let now = self.source.fingerprint();
+            if is_asked_for || now != seen || have_changed(&certificates) {
                 seen = now;
                 // The manager waits for the end of a reload only that it has been told of.
                 if is_asked_for {
                     manager::reloading();
                 }
-                self.door.load().await;
+                // What is named now is watched, not what was: a file that is missing may come.
+                if let Some(named) = self.door.load().await {
+                    certificates = named;
+                }
                 if is_asked_for {
                     manager::reloaded();
                 }

@@ -52,14 +52,13 @@ impl Connections {
 
     fn end_exchanges(&self, is_there: impl Fn(Place) -> bool) -> usize {
         // Woken once the lock is free: whoever wakes up may want it.
-        let found: Vec<(Arc<Connection>, u64)> = lock(&self.0)
-            .by_number
-            .values()
-            .filter_map(|connection| Some((connection.clone(), connection.exchange_at(&is_there)?)))
-            .collect();
+        let mut found = Vec::new();
+        for connection in lock(&self.0).by_number.values() {
+            connection.find_exchanges(&is_there, &mut found);
+        }
         let ended = found
             .iter()
-            .filter(|(connection, exchange)| connection.end(*exchange));
+            .filter(|(whereabouts, exchange)| whereabouts.end(*exchange));
         ended.count()
     }
 }
@@ -97,8 +96,8 @@ mod tests {
         let list = Arc::new(Connections::default());
         let open = || list.open(Waker::noop().clone(), None);
         let (one, other) = (open(), open());
-        one.connection().begin(Place::new(7));
-        other.connection().begin(Place::new(8));
+        one.connection().whereabouts.begin(Place::new(7));
+        other.connection().whereabouts.begin(Place::new(8));
         assert_eq!(list.end_exchanges(|place| place == Place::new(7)), 1);
         assert!(one.connection().is_ending() && !other.connection().is_ending());
         assert_eq!(list.end_exchanges(|_| true), 1, "one was told before");

@@ -10,60 +10,63 @@
 //! not come. No hook of the proxy runs then, so nothing would look at a flag. What ends such an exchange
 //! is its [`Guarded`] stream, which says that the client is gone, and a wake-up of the task that waits
 //! for it. Everything after that goes as when a client hangs up: with a line in the access log, and
-//! without a Target to blame.
+//! without a Target to blame. With HTTP/2 the same is done to one stream of the connection, by the session
+//! that stands before Pingora's (`http2`).
 //!
 //! A request pays two stores into memory that only its own thread writes to, and each read of the stream
-//! pays a load. A worker's list of connections has a lock, taken when one opens and when it closes.
+//! pays a load. A worker's list of connections has a lock, taken when one opens and when it closes; so has
+//! a connection's list of streams, taken when a request begins and when it ends.
 
 pub(crate) mod chunks;
 mod closing;
 mod date;
 mod head;
+mod http2;
 mod idle;
 mod list;
 mod refusal;
 mod stream;
+mod whereabouts;
 
 pub use head::{HeadLimits, Protocol};
 pub use list::{Connections, Listed, end_exchanges};
 pub use refusal::{Reason, Refusal};
 pub use stream::Guarded;
 
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::future::poll_fn;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::task::Waker;
+use std::task::{Poll, Waker};
 
 use http::HeaderValue;
 use http::header::TRANSFER_ENCODING;
 use parking_lot::Mutex;
+use pingora_core::protocols::http::ServerSession;
 use pingora_proxy::Session;
 use tokio::sync::watch;
 
 use chunks::{BadChunk, Body};
 use date::KeptDate;
+use http2::GuardedStream;
+use whereabouts::Whereabouts;
 
 /// Streams of one connection that a client may give up, beyond those that it lets end: enough for a page that
 /// is left while its pictures load.
 const GIVEN_UP_LIMIT: u32 = 200;
-/// The exchange that a whole connection is, when all on it is to end.
-const EVERYTHING: u64 = u64::MAX;
 
 /// What an exchange runs on: an address of an Upstream, by a number of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Place(u32);
 
-/// A client's connection. Relaxed throughout: the numbers are all there is to agree on, and the task
-/// reads them after the wake-up that follows them.
+/// A client's connection. Relaxed throughout: only its own task reads what it keeps between two reads.
 #[derive(Debug)]
 pub struct Connection {
-    /// The exchange under way, by its place and its number on this connection; 0 while there is none.
-    exchange: AtomicU64,
-    /// The exchange that is to end: in full, so that one which has ended by itself takes no other along.
-    ending: AtomicU64,
-    /// Exchanges so far. Alone on the connection, its own task counts them; among many, each counts itself.
-    exchanges: AtomicU32,
-    /// The task that serves the connection.
-    task: Waker,
+    /// Where the exchange under way is, as long as there is one at a time.
+    whereabouts: Arc<Whereabouts>,
+    /// Where those are that go on at the same time, as with HTTP/2.
+    streams: Mutex<Vec<Arc<Whereabouts>>>,
+    /// Requests of HTTP/2 so far.
+    requests: AtomicU32,
     /// The name that the client asked for in its TLS handshake, empty if none; `None` without TLS.
     server_name: Option<Box<str>>,
     /// The proxy has the header of the request under way.
@@ -109,8 +112,15 @@ pub enum Exchange {
     None,
     /// Alone on its connection for now, as with HTTP/1.
     Alone(Arc<Connection>),
-    /// One of many at a time, as with HTTP/2: such a request ends by itself only.
-    Among(Arc<Connection>),
+    /// One of many at a time, as with HTTP/2.
+    Among(Stream),
+}
+
+/// A request's part in a connection that many share.
+#[derive(Debug)]
+pub struct Stream {
+    connection: Arc<Connection>,
+    whereabouts: Arc<Whereabouts>,
 }
 
 impl Place {
@@ -123,10 +133,9 @@ impl Place {
 impl Connection {
     fn new(task: Waker, server_name: Option<Box<str>>) -> Self {
         Self {
-            exchange: AtomicU64::new(0),
-            ending: AtomicU64::new(0),
-            exchanges: AtomicU32::new(0),
-            task,
+            whereabouts: Arc::new(Whereabouts::new(task)),
+            streams: Mutex::default(),
+            requests: AtomicU32::new(0),
             server_name,
             has_header: AtomicBool::new(false),
             is_body_due: AtomicBool::new(false),
@@ -178,8 +187,8 @@ impl Connection {
 
     /// Counts a request that is one of many at a time. Those that come until the client has heard the goodbye
     /// are served.
-    fn begin_among(&self) {
-        let number = self.exchanges.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
+    fn count_request(&self) {
+        let number = self.requests.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
         if self.goodbye.get().is_some_and(|goodbye| goodbye.limit == number) {
             self.say_goodbye();
         }
@@ -200,8 +209,7 @@ impl Connection {
             }
         };
         if given_up > GIVEN_UP_LIMIT {
-            self.exchange.store(EVERYTHING, Ordering::Relaxed);
-            self.end(EVERYTHING);
+            self.whereabouts.end_everything();
         }
     }
 
@@ -213,51 +221,62 @@ impl Connection {
         self.has_date.store(false, Ordering::Relaxed);
     }
 
-    /// Says that an exchange begins at this place, and ended where it was before.
-    fn begin(&self, place: Place) {
-        let number = self.exchanges.load(Ordering::Relaxed).wrapping_add(1);
-        self.exchanges.store(number, Ordering::Relaxed);
-        let exchange = u64::from(place.0) << 32 | u64::from(number);
-        self.exchange.store(exchange, Ordering::Relaxed);
+    /// Adds the exchanges under way at those places to what was found.
+    fn find_exchanges(&self, is_there: impl Fn(Place) -> bool, found: &mut Vec<(Arc<Whereabouts>, u64)>) {
+        let mut look_at = |one: &Arc<Whereabouts>| {
+            found.extend(one.exchange_at(&is_there).map(|exchange| (one.clone(), exchange)));
+        };
+        look_at(&self.whereabouts);
+        self.streams.lock().iter().for_each(look_at);
     }
 
-    /// Returns the exchange under way, if its place is one of those.
-    fn exchange_at(&self, is_there: impl Fn(Place) -> bool) -> Option<u64> {
-        let exchange = self.exchange.load(Ordering::Relaxed);
-        let place = Place((exchange >> 32) as u32);
-        (exchange != 0 && is_there(place)).then_some(exchange)
-    }
-
-    /// Ends an exchange unless it has ended by itself; says whether nobody has before.
-    fn end(&self, exchange: u64) -> bool {
-        let is_first = self.ending.swap(exchange, Ordering::Relaxed) != exchange;
-        self.task.wake_by_ref();
-        is_first
-    }
-
-    /// Says whether the exchange under way is to end.
+    /// Says whether the exchange under way, or with HTTP/2 the whole connection, is to end.
     fn is_ending(&self) -> bool {
-        let ending = self.ending.load(Ordering::Relaxed);
-        ending != 0 && ending == self.exchange.load(Ordering::Relaxed)
+        self.whereabouts.is_ending()
+    }
+}
+
+impl Stream {
+    /// Begins another on this connection, served by this task.
+    fn open(connection: &Arc<Connection>, task: Waker) -> Self {
+        connection.count_request();
+        let whereabouts = Arc::new(Whereabouts::new(task));
+        connection.streams.lock().push(whereabouts.clone());
+        Self {
+            connection: connection.clone(),
+            whereabouts,
+        }
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        let mut streams = self.connection.streams.lock();
+        if let Some(at) = streams.iter().position(|one| Arc::ptr_eq(one, &self.whereabouts)) {
+            streams.swap_remove(at);
+        }
     }
 }
 
 impl Exchange {
-    /// Takes the part of the request that this session is for, whose header has just been read.
+    /// Takes the part of the request that this session is for, whose header has just been read. With HTTP/2
+    /// the session is guarded from here on.
     ///
     /// # Errors
     ///
     /// When the beginning of its body, which came with the header, is not in chunks as it should be.
-    pub fn begin(session: &mut Session) -> Result<Self, BadChunk> {
+    pub async fn begin(session: &mut Session) -> Result<Self, BadChunk> {
         let has_body = !session.is_body_empty();
-        let Some(stream) = session.as_downstream().stream() else {
-            let Some(connection) = Connection::of(session) else {
+        if session.as_downstream().as_http2().is_some() {
+            let Some(connection) = Connection::of(session).cloned() else {
                 return Ok(Self::None);
             };
-            connection.begin_among();
-            return Ok(Self::Among(connection.clone()));
-        };
-        let Some(guarded) = Guarded::of(stream) else {
+            let task = poll_fn(|ctx| Poll::Ready(ctx.waker().clone())).await;
+            let stream = Stream::open(&connection, task);
+            guard(session.as_downstream_mut(), &stream);
+            return Ok(Self::Among(stream));
+        }
+        let Some(guarded) = session.as_downstream().stream().and_then(Guarded::of) else {
             return Ok(Self::None);
         };
         let connection = guarded.connection();
@@ -285,7 +304,15 @@ impl Exchange {
     pub fn connection(&self) -> Option<&Connection> {
         match self {
             Self::None => None,
-            Self::Alone(connection) | Self::Among(connection) => Some(connection),
+            Self::Alone(connection) | Self::Among(Stream { connection, .. }) => Some(connection),
+        }
+    }
+
+    fn whereabouts(&self) -> Option<&Whereabouts> {
+        match self {
+            Self::None => None,
+            Self::Alone(connection) => Some(&connection.whereabouts),
+            Self::Among(stream) => Some(&stream.whereabouts),
         }
     }
 
@@ -327,29 +354,41 @@ impl Exchange {
 
     /// Says how the request ended: of many at a time, those that the client gave up are limited.
     pub fn end(&self, is_given_up: bool) {
-        if let Self::Among(connection) = self {
-            connection.end_stream(is_given_up);
+        if let Self::Among(stream) = self {
+            stream.connection.end_stream(is_given_up && !self.is_ending());
         }
     }
 
     /// Says that the request is served at this place from now on.
     pub fn move_to(&self, place: Place) {
-        if let Some(connection) = self.alone() {
-            connection.begin(place);
+        if let Some(whereabouts) = self.whereabouts() {
+            whereabouts.begin(place);
         }
     }
 
     /// Says that the request is served nowhere.
     pub fn leave(&self) {
-        if let Some(connection) = self.alone() {
-            connection.exchange.store(0, Ordering::Relaxed);
+        if let Some(whereabouts) = self.whereabouts() {
+            whereabouts.leave();
         }
     }
 
     /// Says whether the request is being ended from outside.
     pub fn is_ending(&self) -> bool {
-        self.alone().is_some_and(Connection::is_ending)
+        self.whereabouts().is_some_and(Whereabouts::is_ending)
     }
+}
+
+/// Puts a guard before a session of HTTP/2.
+fn guard(session: &mut ServerSession, stream: &Stream) {
+    let nothing = ServerSession::new_custom(Box::new(()));
+    *session = match std::mem::replace(session, nothing) {
+        ServerSession::H2(session) => {
+            let guarded = GuardedStream::new(session, stream.whereabouts.clone());
+            ServerSession::new_custom(Box::new(guarded))
+        }
+        other => other,
+    };
 }
 
 impl Drop for Exchange {
@@ -362,31 +401,10 @@ impl Drop for Exchange {
 mod tests {
     use super::*;
 
-    const BLUE: Place = Place::new(1);
-    const GREEN: Place = Place::new(2);
-
-    fn exchange_at(connection: &Connection, place: Place) -> Option<u64> {
-        connection.exchange_at(|one| one == place)
-    }
-
-    #[test]
-    fn an_exchange_is_where_it_was_moved_to_last() {
-        let connection = Arc::new(Connection::new(Waker::noop().clone(), None));
-        let exchange = Exchange::Alone(connection.clone());
-        assert_eq!(exchange_at(&connection, BLUE), None);
-        exchange.move_to(BLUE);
-        assert!(exchange_at(&connection, BLUE).is_some());
-        exchange.move_to(GREEN);
-        assert_eq!(exchange_at(&connection, BLUE), None);
-        assert!(exchange_at(&connection, GREEN).is_some());
-        drop(exchange);
-        assert_eq!(exchange_at(&connection, GREEN), None);
-    }
-
     #[test]
     fn a_client_may_give_up_so_many_streams_and_no_more() {
         let connection = Arc::new(Connection::new(Waker::noop().clone(), None));
-        let stream = Exchange::Among(connection.clone());
+        let stream = Exchange::Among(Stream::open(&connection, Waker::noop().clone()));
         for _ in 0..10 * GIVEN_UP_LIMIT {
             stream.end(true);
             stream.end(false);
@@ -400,21 +418,25 @@ mod tests {
     }
 
     #[test]
-    fn an_exchange_that_ended_by_itself_takes_no_other_along() {
+    fn an_exchange_is_listed_and_somewhere_while_it_lives() {
         let connection = Arc::new(Connection::new(Waker::noop().clone(), None));
-        let first = Exchange::Alone(connection.clone());
-        first.move_to(BLUE);
-        let seen = exchange_at(&connection, BLUE).unwrap();
-        drop(first);
-        // Also not one at the same place.
-        let second = Exchange::Alone(connection.clone());
-        second.move_to(BLUE);
-        assert!(connection.end(seen));
-        assert!(!second.is_ending());
-        assert!(connection.end(exchange_at(&connection, BLUE).unwrap()));
-        assert!(second.is_ending());
-        assert!(!connection.end(exchange_at(&connection, BLUE).unwrap()));
-        second.move_to(GREEN);
-        assert!(!second.is_ending());
+        let open = || Exchange::Among(Stream::open(&connection, Waker::noop().clone()));
+        let (one, other, alone) = (open(), open(), Exchange::Alone(connection.clone()));
+        for (exchange, number) in [(&one, 1), (&other, 2), (&alone, 3)] {
+            exchange.move_to(Place::new(number));
+        }
+        let at = |number: u32| {
+            let mut found = Vec::new();
+            connection.find_exchanges(|place| place == Place::new(number), &mut found);
+            found
+        };
+        assert_eq!([1, 2, 3, 4].map(|number| at(number).len()), [1, 1, 1, 0]);
+        let (whereabouts, exchange) = at(2).remove(0);
+        assert!(whereabouts.end(exchange));
+        assert!(other.is_ending() && !one.is_ending() && !alone.is_ending());
+        drop((one, alone));
+        assert_eq!([1, 2, 3].map(|number| at(number).len()), [0, 1, 0]);
+        drop(other);
+        assert!(connection.streams.lock().is_empty());
     }
 }

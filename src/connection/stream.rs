@@ -245,7 +245,7 @@ pub(super) fn connection_of(digest: &Digest) -> Option<&Arc<Connection>> {
     digest.proxy_digest.as_ref()?.user_data.as_ref()?.downcast_ref()
 }
 
-fn ended() -> io::Error {
+pub(super) fn ended() -> io::Error {
     io::Error::new(
         io::ErrorKind::ConnectionAborted,
         "closed because its target is out of rotation for longer than target_drain",

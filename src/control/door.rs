@@ -6,6 +6,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::keeper::View;
 use super::refused::RefusedError;
+use crate::config::reload::Fingerprint;
 use crate::entity::{Change, State};
 
 /// Changes that may wait; who comes when it is full waits before the door.
@@ -47,7 +48,7 @@ pub(super) enum Request {
 
 /// What is done by itself, between writes.
 pub(super) enum Errand {
-    Load(oneshot::Sender<()>),
+    Load(oneshot::Sender<Fingerprint>),
     Pause(Pause),
 }
 
@@ -98,17 +99,15 @@ impl Door {
         self.view.store(Arc::new(view));
     }
 
-    /// Loads the files again; returns when what they say is in force or refused.
-    pub(crate) async fn load(&self) {
+    /// Loads the files again; returns when what they say is in force or refused, with the files of
+    /// certificates that they name. `None` when the process is about to end.
+    pub(crate) async fn load(&self) -> Option<Fingerprint> {
         let (done, is_done) = oneshot::channel();
-        if self
-            .requests
+        self.requests
             .send(Request::Errand(Errand::Load(done)))
             .await
-            .is_ok()
-        {
-            let _ = is_done.await;
-        }
+            .ok()?;
+        is_done.await.ok()
     }
 
     /// Holds changes up; returns when none is under way. `None` when the process is about to end.

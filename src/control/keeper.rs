@@ -166,7 +166,7 @@ impl Keeper {
                 None => true,
                 Some(Errand::Load(done)) => {
                     self.load(resolver).await;
-                    let _ = done.send(());
+                    let _ = done.send(self.known.certificate_files.clone());
                     true
                 }
                 Some(Errand::Pause(pause)) => self.stand_still(pause, resolver).await,

@@ -33,6 +33,12 @@ pub struct CertificateFiles {
 }
 
 impl Certificate {
+    /// Says whether both have a key of one kind, so that no client needs the second.
+    pub fn has_kind_of(&self, other: &Self) -> bool {
+        let has = |kind| self.pairs.iter().any(|pair| pair.kind() == kind);
+        other.pairs.iter().any(|pair| has(pair.kind()))
+    }
+
     /// Makes the certificate of an entity.
     pub fn of_entity(id: Uuid, pairs: Vec<KeyPair>, names: Vec<String>) -> Self {
         Self {

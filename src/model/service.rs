@@ -84,6 +84,8 @@ pub struct Route {
     pub service: Option<Uuid>,
     /// Schemes under which clients may come.
     pub protocols: Vec<RouteProtocol>,
+    /// The protocols are those of gRPC, which nothing else may be spoken by.
+    pub is_grpc: bool,
     /// Status for a client that comes by plain HTTP to a Route for HTTPS only: 426, 301, 302, 307 or 308.
     pub https_redirect_status_code: u16,
     /// Methods, upper case; empty matches all.

@@ -70,6 +70,8 @@ pub struct Context {
     pub issued_cookie: Option<HeaderValue>,
     /// Bytes of the request's body so far, for the limit.
     pub body_bytes: u64,
+    /// When the last part of the body had come.
+    pub body_moved: Option<Instant>,
     /// The client may see how the decision came about.
     pub wants_debug: bool,
     /// Counts the request as being served while it lives.
@@ -185,6 +187,7 @@ impl Context {
             retry_permit: None,
             issued_cookie: None,
             body_bytes: 0,
+            body_moved: None,
             wants_debug: false,
             in_flight,
         }

@@ -1,6 +1,6 @@
 //! The request as the origin gets it: path, Host and forwarding headers.
 
-use http::header::{HOST, HeaderName, HeaderValue, VIA};
+use http::header::{HOST, HeaderName, HeaderValue, TE, VIA};
 use http::{HeaderMap, Version};
 use pingora_error::{Error, ErrorType, OrErr, Result};
 use pingora_http::RequestHeader;
@@ -49,15 +49,27 @@ pub fn rewrite_request(received: &RequestHeader, request: &mut RequestHeader, ct
             "a request without a service goes upstream",
         );
     };
+    let is_http2 = received.version == Version::HTTP_2 && request.version == Version::HTTP_2;
     change_request(request, |fields| -> Result<()> {
         fields.reserve(OWN_FIELDS);
         set_forwarding_fields(received, fields, ctx, route)?;
         let guard = route.guard.as_deref();
         rewrite_fields(fields, guard, &ctx.identity, &ctx.snapshot.consumers);
+        if is_http2 {
+            keep_trailers(&received.headers, fields);
+        }
         set_host(fields, ctx, route, &destination.upstream);
         Ok(())
     })?;
     set_path(received, request, ctx, route, destination)
+}
+
+/// Passes `TE: trailers` on from HTTP/2 to HTTP/2, where it concerns no single hop (RFC 9113 §8.2.2), and where
+/// servers of gRPC ask for it to tell that no proxy between loses trailers.
+fn keep_trailers(received: &HeaderMap, fields: &mut HeaderMap) {
+    if let Some(value) = received.get(TE).filter(|value| *value == "trailers") {
+        fields.insert(TE, value.clone());
+    }
 }
 
 fn set_path(

@@ -2,14 +2,18 @@
 
 use std::time::Duration;
 
-use http::StatusCode;
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use http::header::CONTENT_LENGTH;
+use http::{StatusCode, Version};
+use pingora_error::{Error, ErrorSource, ErrorType};
 use pingora_http::RequestHeader;
+use pingora_proxy::Session;
 
 use super::context::Context;
 use super::respond::{Answer, message_of};
+use super::route::is_grpc;
 use crate::clock;
 use crate::model::Limits;
+use crate::snapshot::Settings;
 
 /// The answer to a body over the limit; what is left of it is not read.
 const BODY_TOO_LARGE: Answer = Answer::closing(
@@ -42,6 +46,32 @@ pub fn check_limits(request: &RequestHeader, limits: &Limits) -> Option<Answer> 
     (announced > limit).then_some(BODY_TOO_LARGE)
 }
 
+/// Returns the longest pause that a client may make in its body. None is too long in gRPC, whose messages
+/// come when there is something to say.
+pub fn body_pause(request: &RequestHeader, settings: &Settings) -> Option<Duration> {
+    let is_conversation = is_grpc(request) && request.version == Version::HTTP_2;
+    (!is_conversation).then_some(settings.timeouts.body_idle)
+}
+
+/// What Pingora's timers may be early by: they are exact to 10 ms.
+const TIMER_SLACK: Duration = Duration::from_millis(20);
+
+/// Says whether an origin seems slow only because its client has stopped within the body: nothing of it has
+/// come for as long as the origin had to answer. `body_idle` ends such a request where it is the shorter one.
+pub fn is_clients_pause(error: &Error, session: &mut Session, ctx: &Context) -> bool {
+    let is_slow = *error.esource() == ErrorSource::Upstream && *error.etype() == ErrorType::ReadTimedout;
+    if !is_slow || ctx.upstream_status.is_some() || is_grpc(session.req_header()) {
+        return false;
+    }
+    let limit = ctx
+        .service()
+        .and_then(|service| service.peer_options.read_timeout);
+    let (Some(limit), Some(since)) = (limit, ctx.body_moved.max(ctx.try_started)) else {
+        return false;
+    };
+    !session.as_downstream_mut().is_body_done() && clock::monotonic() - since + TIMER_SLACK >= limit
+}
+
 /// When a body's rate is first judged: a client may take its time to begin.
 const RATE_GRACE: Duration = Duration::from_secs(10);
 
@@ -59,9 +89,7 @@ pub fn check_body(request: &RequestHeader, is_last: bool, ctx: &Context) -> Opti
     if !is_judged || is_fast_enough(limits.body_rate, ctx.body_bytes, clock::monotonic() - ctx.started) {
         return None;
     }
-    let content_type = request.headers.get(CONTENT_TYPE).map(|value| value.as_bytes());
-    let is_grpc = content_type.is_some_and(|value| value.starts_with(b"application/grpc"));
-    (!is_grpc).then_some(StatusCode::REQUEST_TIMEOUT)
+    (!is_grpc(request)).then_some(StatusCode::REQUEST_TIMEOUT)
 }
 
 fn is_fast_enough(rate: u64, bytes: u64, took: Duration) -> bool {

@@ -58,7 +58,7 @@ use crate::snapshot::Published;
 use context::{Context, InFlight};
 use identify::Caller;
 use request_id::RequestIds;
-use respond::{Answer, Connection};
+use respond::{Answer, Connection, Text};
 use route::Unrouted;
 
 pub use forward::PRODUCT;
@@ -70,6 +70,11 @@ const NO_SERVICE: Answer = Answer::keeping(
     StatusCode::SERVICE_UNAVAILABLE,
     "no Service found with those values",
 );
+const NOT_GRPC: Answer = Answer::keeping(
+    StatusCode::UNSUPPORTED_MEDIA_TYPE,
+    "Non-gRPC request matched gRPC route",
+);
+const NOT_HTTP_2: Answer = Answer::asking_for("HTTP/2", "Please use HTTP2 protocol");
 const NO_TARGET: Answer = Answer::keeping(
     StatusCode::SERVICE_UNAVAILABLE,
     "failure to get a peer from the ring-balancer",
@@ -113,7 +118,7 @@ impl ProxyHttp for Gateway {
     async fn early_request_filter(&self, session: &mut Session, ctx: &mut Self::CTX) -> Result<()> {
         #[cfg(debug_assertions)]
         crate::supervise::fault(session.req_header().uri.path());
-        let exchange = Exchange::begin(session);
+        let exchange = Exchange::begin(session).await;
         if session.req_header().has_case() {
             fields::change_request(session.req_header_mut(), |_| ());
         }
@@ -127,7 +132,8 @@ impl ProxyHttp for Gateway {
         } else if session.get_keepalive().is_some() {
             session.set_keepalive(Some(settings.timeouts.keepalive.as_secs()));
         }
-        session.set_read_timeout(Some(settings.timeouts.body_idle));
+        let pause = limits::body_pause(session.req_header(), settings);
+        session.set_read_timeout(pause);
         session.set_write_timeout(Some(settings.timeouts.body_idle));
         // What is left of a body after an answer that needed none of it.
         session.set_total_drain_timeout(Some(settings.timeouts.body_idle));
@@ -218,6 +224,7 @@ impl ProxyHttp for Gateway {
         }
         let Some(bytes) = body else { return Ok(()) };
         ctx.body_bytes += bytes.len() as u64;
+        ctx.body_moved = Some(clock::monotonic());
         match limits::check_body(session.req_header(), is_last, ctx) {
             Some(status) => {
                 let status = ErrorType::HTTPStatus(status.as_u16());
@@ -300,6 +307,11 @@ impl ProxyHttp for Gateway {
         is_reused: bool,
     ) -> Box<Error> {
         let mut error = error.more_context(format!("target {}", peer._address));
+        if limits::is_clients_pause(&error, session, ctx) {
+            error = error
+                .more_context("the client has stopped within its body")
+                .into_down();
+        }
         retry::after_failed_exchange(&mut error, session, is_reused, ctx);
         error
     }
@@ -357,6 +369,12 @@ fn answer_to_request(request: &RequestHeader, ctx: &mut Context) -> Option<Answe
         Err(Unrouted::HttpsOnly(status)) => Some(Answer::keeping(
             StatusCode::from_u16(status).unwrap_or(StatusCode::UPGRADE_REQUIRED),
             "Please use HTTPS protocol",
+        )),
+        Err(Unrouted::NotGrpc) => Some(NOT_GRPC),
+        Err(Unrouted::NotHttp2) => Some(NOT_HTTP_2),
+        Err(Unrouted::GrpcsOnly) => Some(Answer::saying(
+            StatusCode::OK,
+            Text::GrpcCancelled("gRPC request matched gRPCs route"),
         )),
     }
 }

@@ -217,6 +217,7 @@ mod tests {
             name: Some("shop".to_owned()),
             service: Some(service.id),
             protocols: vec![model::RouteProtocol::Http],
+            is_grpc: false,
             https_redirect_status_code: 426,
             methods: Vec::new(),
             hosts: Vec::new(),

@@ -23,6 +23,8 @@ use crate::clock;
 const X_KONG_UPSTREAM_LATENCY: HeaderName = HeaderName::from_static("x-kong-upstream-latency");
 const X_KONG_PROXY_LATENCY: HeaderName = HeaderName::from_static("x-kong-proxy-latency");
 const X_KONG_RESPONSE_LATENCY: HeaderName = HeaderName::from_static("x-kong-response-latency");
+const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 const X_SERIN_VARIANT: HeaderName = HeaderName::from_static("x-serin-variant");
 /// Fields that an answer gets here at most, but for those that tell who asks how a request went.
 const OWN_FIELDS: usize = 8;
@@ -153,7 +155,12 @@ pub struct Answer {
     pub connection: Connection,
     /// `WWW-Authenticate`: how the client may say who it is.
     pub challenge: Option<HeaderValue>,
+    /// `Upgrade`, with 426: what the client should speak instead.
+    pub upgrade: &'static str,
 }
+
+/// Kong's words for a client that should come by TLS.
+const BY_TLS: &str = "TLS/1.2, HTTP/1.1";
 
 /// What an answer says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -162,12 +169,15 @@ pub enum Text {
     Message(Cow<'static, str>),
     /// Claims of a token, each with what is wrong with it.
     Claims(Vec<(&'static str, &'static str)>),
+    /// The status 1 of gRPC and its message, in fields and without a body, as its clients read them.
+    GrpcCancelled(&'static str),
 }
 
 impl fmt::Display for Text {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Message(message) => f.write_str(message),
+            Self::GrpcCancelled(message) => f.write_str(message),
             Self::Claims(claims) => {
                 for (place, (name, problem)) in claims.iter().enumerate() {
                     let separator = if place == 0 { "" } else { ", " };
@@ -208,7 +218,15 @@ impl Answer {
             text: Text::Message(Cow::Borrowed(message)),
             connection: Connection::Keep,
             challenge: None,
+            upgrade: BY_TLS,
         }
+    }
+
+    /// An answer that asks for another protocol, after which the connection serves on.
+    pub const fn asking_for(protocol: &'static str, message: &'static str) -> Self {
+        let mut answer = Self::keeping(StatusCode::UPGRADE_REQUIRED, message);
+        answer.upgrade = protocol;
+        answer
     }
 
     /// An answer whose text is not known beforehand, after which the connection serves on.
@@ -234,6 +252,7 @@ impl Answer {
             text: Text::Message(Cow::Borrowed(message)),
             connection: Connection::Close,
             challenge: None,
+            upgrade: BY_TLS,
         }
     }
 
@@ -251,13 +270,20 @@ impl Answer {
             fields.insert(LOCATION, https_location(session)?);
         } else if self.status == StatusCode::UPGRADE_REQUIRED {
             // Kong also sends `Connection: Upgrade`; that field is Pingora's, which writes its own.
-            fields.insert(UPGRADE, HeaderValue::from_static("TLS/1.2, HTTP/1.1"));
+            fields.insert(UPGRADE, HeaderValue::from_static(self.upgrade));
         } else if self.status == StatusCode::METHOD_NOT_ALLOWED {
             fields.insert(ALLOW, ALLOWED_METHODS);
         }
         let format = preferred_format(&session.req_header().headers);
+        let mut content_type = format.content_type();
         let body = match &self.text {
             Text::Message(message) => format.write(message, ctx.id),
+            Text::GrpcCancelled(message) => {
+                content_type = "application/grpc";
+                fields.insert(GRPC_STATUS, HeaderValue::from_static("1"));
+                fields.insert(GRPC_MESSAGE, HeaderValue::from_static(message));
+                String::new()
+            }
             // Kong's object, claims and nothing else: the request's id is in a header field.
             Text::Claims(claims) if format == Format::Json => {
                 let claims = claims
@@ -270,9 +296,11 @@ impl Answer {
         if let Some(challenge) = self.challenge {
             fields.insert(WWW_AUTHENTICATE, challenge);
         }
-        fields.insert(CONTENT_TYPE, HeaderValue::from_static(format.content_type()));
+        fields.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
         fields.insert(VARY, HeaderValue::from_static("Accept"));
-        fields.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
+        if !body.is_empty() {
+            fields.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
+        }
         fields.insert(SERVER, HeaderValue::from_static(PRODUCT));
         let took = clock::monotonic() - ctx.started;
         fields.insert(X_KONG_RESPONSE_LATENCY, milliseconds(took));
@@ -285,7 +313,7 @@ impl Answer {
         if self.connection == Connection::Close {
             session.set_keepalive(None);
         }
-        let has_body = session.req_header().method != Method::HEAD;
+        let has_body = session.req_header().method != Method::HEAD && !body.is_empty();
         session.write_response_header(Box::new(header), !has_body).await?;
         if has_body {
             session.write_response_body(Some(Bytes::from(body)), true).await?;

@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use http::Version;
+use http::header::CONTENT_TYPE;
 use pingora_http::RequestHeader;
 
 use super::context::Context;
@@ -18,6 +20,12 @@ pub enum Unrouted {
     NoService,
     /// The Route is for HTTPS and the client came by plain HTTP; the status to tell it with.
     HttpsOnly(u16),
+    /// The Route is for gRPC, and this is none.
+    NotGrpc,
+    /// The Route is for gRPC, which came by HTTP/1.
+    NotHttp2,
+    /// The Route is for gRPC over TLS and the client came without.
+    GrpcsOnly,
 }
 
 /// Finds the Route and leaves it, with the path in normal form, in the context.
@@ -43,13 +51,31 @@ pub fn find_route(request: &RequestHeader, ctx: &mut Context) -> Result<(), Unro
         ctx.normalized_path = Some(path);
     }
     let route = ctx.route().ok_or(Unrouted::NoRoute)?;
-    if !ctx.client.is_secure && !route.protocols.contains(&RouteProtocol::Http) {
+    let is_too_plain = !ctx.client.is_secure && !route.protocols.contains(&RouteProtocol::Http);
+    // In Kong's order.
+    if route.is_grpc {
+        if !is_grpc(request) {
+            return Err(Unrouted::NotGrpc);
+        }
+        if request.version != Version::HTTP_2 {
+            return Err(Unrouted::NotHttp2);
+        }
+        if is_too_plain {
+            return Err(Unrouted::GrpcsOnly);
+        }
+    } else if is_too_plain {
         return Err(Unrouted::HttpsOnly(route.https_redirect_status_code));
     }
     if route.service.is_none() {
         return Err(Unrouted::NoService);
     }
     Ok(())
+}
+
+/// Says whether a request is one of gRPC, whatever it came by.
+pub fn is_grpc(request: &RequestHeader) -> bool {
+    let content_type = request.headers.get(CONTENT_TYPE);
+    content_type.is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
 }
 
 /// Returns the host a client asked for, without the port, and the port if it named one.

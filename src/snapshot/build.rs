@@ -233,6 +233,7 @@ fn compile_route(
         service,
         release,
         protocols: route.protocols.clone(),
+        is_grpc: route.is_grpc,
         https_redirect_status_code: route.https_redirect_status_code,
         paths: route.paths.clone(),
         strip_path: route.strip_path,

@@ -15,27 +15,61 @@ const DEFAULT: &str = "*";
 /// Certificates by name.
 #[derive(Debug, Default)]
 pub struct Certificates {
-    by_name: HashMap<Box<str>, Arc<Certificate>, RandomState>,
+    by_name: HashMap<Box<str>, Shown, RandomState>,
+}
+
+/// What is shown under one name.
+#[derive(Debug, Clone)]
+struct Shown {
+    certificate: Arc<Certificate>,
+    /// A file of the same name with a key of the other kind.
+    other: Option<Arc<Certificate>>,
+}
+
+impl Shown {
+    fn new(certificate: &Arc<Certificate>) -> Self {
+        Self {
+            certificate: certificate.clone(),
+            other: None,
+        }
+    }
+
+    /// Takes another file in beside a file, as `cert_alt` is beside `cert`.
+    fn add(&mut self, file: &Arc<Certificate>) {
+        let is_of_file = self.certificate.id.is_none();
+        if is_of_file && self.other.is_none() && !self.certificate.has_kind_of(file) {
+            self.other = Some(file.clone());
+        }
+    }
+
+    fn pairs(&self) -> impl Iterator<Item = &KeyPair> {
+        let other = self.other.iter().flat_map(|other| &other.pairs);
+        self.certificate.pairs.iter().chain(other)
+    }
 }
 
 impl Certificates {
-    /// Compiles certificates. Of two that have one name the first has it; without one for `*`, the first of
-    /// `in_files` stands for it, as an operator who gives a file expects it to be shown.
+    /// Compiles certificates. Of two that have one name the first has it, unless both are files with keys of
+    /// different kinds; without one for `*`, what the first of `in_files` is shown with stands for it, as an
+    /// operator who gives a file expects it to be shown.
     pub(super) fn build<'a>(
         in_files: impl Iterator<Item = &'a Arc<Certificate>> + Clone,
         of_entities: impl Iterator<Item = &'a Arc<Certificate>>,
     ) -> Self {
         let mut certificates = Self::default();
-        let default = in_files.clone().next().cloned();
-        for certificate in of_entities.chain(in_files) {
+        for certificate in of_entities.chain(in_files.clone()) {
             for name in &certificate.names {
-                let by_name = &mut certificates.by_name;
-                by_name
-                    .entry(name.as_str().into())
-                    .or_insert_with(|| certificate.clone());
+                let shown = certificates.by_name.entry(name.as_str().into());
+                let shown = shown.or_insert_with(|| Shown::new(certificate));
+                shown.add(certificate);
             }
         }
-        if let Some(default) = default {
+        let mut others = in_files;
+        if let Some(first) = others.next() {
+            let mut default = Shown::new(first);
+            others
+                .filter(|other| first.names.iter().any(|name| other.names.contains(name)))
+                .for_each(|other| default.add(other));
             certificates.by_name.entry(DEFAULT.into()).or_insert(default);
         }
         certificates
@@ -54,11 +88,11 @@ impl Certificates {
         let first = name.split_once('.').map(|(_, rest)| format!("*.{rest}"));
         let last = name.rsplit_once('.').map(|(rest, _)| format!("{rest}.*"));
         let names = [Some(&*name), first.as_deref(), last.as_deref(), Some(DEFAULT)];
-        let certificate = names
+        let shown = names
             .into_iter()
             .flatten()
             .find_map(|name| self.by_name.get(name))?;
-        let usable = certificate.pairs.iter().filter(|pair| pair.can_sign(schemes));
+        let usable = shown.pairs().filter(|pair| pair.can_sign(schemes));
         usable.max_by_key(|pair| pair.kind() == KeyKind::Elliptic)
     }
 }
@@ -120,6 +154,46 @@ mod tests {
         assert_eq!(shown(&certificates, "b.example").as_deref(), Some("f"));
         assert_eq!(shown(&certificates, "a.example").as_deref(), Some("a"));
         assert!(!certificates.is_empty() && Certificates::default().is_empty());
+    }
+
+    #[test]
+    fn files_of_one_name_join_when_their_keys_are_of_different_kinds() {
+        let rsa = KeyPair::parse(
+            include_str!("../../tests/data/keys/rsa.crt"),
+            include_str!("../../tests/data/keys/rsa.pem"),
+        );
+        let mut rsa = Certificate {
+            id: None,
+            label: "rsa".to_owned(),
+            pairs: vec![rsa.unwrap()],
+            names: vec!["a.example".to_owned(), "c.example".to_owned()],
+        };
+        let file = Arc::new(rsa.clone());
+        let files = [
+            file,
+            certificate("first", &["a.example"]),
+            certificate("second", &["a.example", "b.example"]),
+        ];
+        let certificates = Certificates::build(files.iter(), [].iter());
+        let shown = |certificates: &Certificates, name: &str, scheme| {
+            let pair = certificates.find(name, &[scheme]);
+            pair.map(|pair| pair.names()[0].clone())
+        };
+        let (old, new) = (SignatureScheme::RSA_PSS_SHA256, ANY[0]);
+        for (name, of_old, of_new) in [
+            ("a.example", Some("shop.example"), Some("first")),
+            ("b.example", None, Some("second")),
+            ("c.example", Some("shop.example"), None),
+            // The default is the first file, with what stands beside it.
+            ("d.example", Some("shop.example"), Some("first")),
+        ] {
+            assert_eq!(shown(&certificates, name, old).as_deref(), of_old, "{name}");
+            assert_eq!(shown(&certificates, name, new).as_deref(), of_new, "{name}");
+        }
+        // An entity says for itself what it is shown with.
+        rsa.id = Some(uuid::Uuid::nil());
+        let certificates = Certificates::build(files[1..].iter(), [Arc::new(rsa)].iter());
+        assert_eq!(shown(&certificates, "a.example", new), None);
     }
 
     #[test]

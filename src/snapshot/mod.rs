@@ -145,6 +145,8 @@ pub struct Route {
     pub release: Option<Arc<Release>>,
     /// Schemes under which clients may come.
     pub protocols: Vec<RouteProtocol>,
+    /// Only gRPC may be spoken.
+    pub is_grpc: bool,
     /// Status for a client that comes by plain HTTP to a Route for HTTPS only.
     pub https_redirect_status_code: u16,
     /// Paths, for captures.

@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use super::channel::Channel;
 use super::message::{Message, PROTOCOL};
 use super::sockets::Inherited;
-use crate::lifecycle::Lifecycle;
+use crate::lifecycle::{Lifecycle, Phase};
 
 /// How long a running process may take to answer: it finishes writes of the Admin API first.
 const ANSWER_LIMIT: Duration = Duration::from_secs(30);
@@ -137,6 +137,12 @@ impl Takeover {
                 cancelled => return Ok(cancelled),
             }
         }
+        if lifecycle.phase() == Phase::Draining {
+            // Everything would be this process's, and nobody's when it has ended.
+            let why = "it has been told to end".to_owned();
+            let _ = channel.send(&Message::Failed { why: why.clone() }, &[]).await;
+            return Ok(Outcome::Cancelled(why));
+        }
         if channel.send(&Message::Ready, &[]).await.is_err() {
             return Ok(word(channel.receive().await));
         }
@@ -153,5 +159,45 @@ pub(super) fn told(process: Option<Pid>) -> String {
     match process {
         Some(pid) => format!("process {}", pid.as_raw_nonzero()),
         None => "a process".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lifecycle::Intake;
+    use crate::upgrade::channel::{Door, listen};
+
+    /// Finishes a takeover in this phase; returns how it ended and what the predecessor has heard.
+    async fn finish(lifecycle: &Lifecycle, answer: Message) -> (Outcome, Message) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("door");
+        let door = Door::open(listen(&path).unwrap()).unwrap();
+        let near = Channel::connect(&path).unwrap();
+        let far = door.accept().await.unwrap();
+        let takeover = Takeover {
+            channel: near.detach().unwrap(),
+            sockets: Inherited::new(Vec::new()),
+        };
+        let predecessor = async {
+            let heard = far.receive().await.unwrap().0;
+            let _ = far.send(&answer, &[]).await;
+            heard
+        };
+        let (outcome, heard) = tokio::join!(takeover.finish(lifecycle), predecessor);
+        (outcome.unwrap(), heard)
+    }
+
+    #[tokio::test]
+    async fn a_successor_that_is_told_to_end_takes_nothing_over() {
+        let lifecycle = Lifecycle::new(1, Intake::Waiting);
+        lifecycle.part_started();
+        let taken = finish(&lifecycle, Message::Yours).await;
+        assert_eq!(taken, (Outcome::Ours, Message::Ready));
+        lifecycle.drain();
+        let why = "it has been told to end".to_owned();
+        let (outcome, heard) = finish(&lifecycle, Message::Yours).await;
+        assert_eq!(outcome, Outcome::Cancelled(why.clone()));
+        assert_eq!(heard, Message::Failed { why });
     }
 }

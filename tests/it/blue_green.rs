@@ -4,7 +4,7 @@
 //! That something is not closed is proven by what is: under a reload that sets the time to nothing, an
 //! exchange on a Target out of rotation ends, and the one that must stay answers after that.
 
-use crate::harness::{Client, Gateway, Origin, Request, targets, wait_until};
+use crate::harness::{Client, Gateway, Http2, Origin, Request, targets, wait_until};
 
 const IN_FLIGHT: &str = "serin_target_requests_in_flight";
 const UPGRADED: &str = "serin_target_upgraded_connections";
@@ -357,6 +357,57 @@ fn requests_and_answers_under_way_end_at_the_deadline_too() {
     assert_eq!(health["data"][0]["health"], "HEALTHY", "{health}");
     assert_eq!(gateway.metrics().sum("serin_upstream_retries_total", &[]), None);
     assert_eq!(green.count(), 0);
+}
+
+/// With HTTP/2 a stream is an exchange: those at the Target that is out end, and the connection serves on.
+#[test]
+fn streams_of_a_shared_connection_end_at_the_deadline_and_the_others_go_on() {
+    let (blue, green) = (Origin::start("blue"), Origin::start("green"));
+    let config = |host, drain| {
+        let text = both(host, drain, &blue, &green);
+        text.replace(
+            "server:\n",
+            "server:\n  listeners: [{address: 127.0.0.1:0, h2c: true}]\n",
+        )
+    };
+    let gateway = Gateway::start(&config("blue", "600s"));
+    let mut client = Http2::connect(gateway.address());
+    let begin = |client: &mut Http2, origin: &Origin| {
+        origin.stream();
+        let exchange = client.send(&Request::get("/events"));
+        client.answer(exchange)
+    };
+    let streams = [begin(&mut client, &blue), begin(&mut client, &blue)];
+    // More than the client takes without reading goes to one of two, so that the gateway waits for it.
+    blue.send_part(vec![b'x'; 16 << 20]);
+    blue.hold();
+    let waiting = client.send(&Request::get("/"));
+    blue.wait_for(3);
+    let mut uploading = client.open(&Request::post("/", ""));
+    client.write(&mut uploading, "half", false);
+    gateway.wait_for_metric(IN_FLIGHT, &[("upstream", "blue")], 4.0);
+    gateway.apply(&config("green", "600s"));
+    let mut on_green = begin(&mut client, &green);
+    gateway.apply(&config("green", "0s"));
+    gateway.wait_for_metric(IN_FLIGHT, &[("upstream", "blue")], 0.0);
+    gateway.wait_for_metric(CLOSED, &[("upstream", "blue")], 4.0);
+    for exchange in [waiting, uploading] {
+        let answer = client.answer(exchange);
+        let answer = client.read(answer);
+        answer.assert_own_answer(504, "The upstream server is timing out");
+    }
+    for answer in streams {
+        assert_eq!(client.break_of(answer), Some(h2::Reason::CANCEL));
+    }
+    green.send_part("two");
+    assert_eq!(client.part(&mut on_green).as_deref(), Some(&b"two"[..]));
+    green.end_stream();
+    assert_eq!(client.read(on_green).text(), "");
+    green.answer_name();
+    assert_eq!(client.get("/").text(), "green");
+    assert_eq!(gateway.metrics().sum("serin_upstream_retries_total", &[]), None);
+    let accepted = gateway.metrics().sum("serin_connections_accepted_total", &[]);
+    assert_eq!(accepted, Some(1.0));
 }
 
 /// A Service's own host is an Upstream of one Target.

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{Client, Command, Gateway, Origin, Request, targets};
+use crate::harness::{Authority, Client, Command, Gateway, Origin, Request, targets};
 
 /// A Service on blue, and green beside it.
 fn config(blue: &Origin, green: &Origin) -> String {
@@ -258,6 +258,43 @@ fn diff_shows_drift_and_compares_files() {
     let (code, _, error) = compare("nothing.yaml");
     assert_eq!(code, Some(1));
     assert!(error.contains("nothing.yaml"), "{error}");
+}
+
+/// A certificate is referred to by its id, from where it is shown to origins and from its own names.
+#[test]
+fn an_export_with_a_client_certificate_says_the_same_when_it_is_loaded() {
+    let authority = Authority::new();
+    let (cert, key) = authority.pair(&["client.example"]);
+    let id = "5d1f1a3e-0000-4000-8000-000000000001";
+    let mut config = format!(
+        "certificates:\n- {{id: {id}, cert: {cert:?}, key: {key:?}, snis: [{{name: a.example}}, {{name: b.example}}]}}\nupstreams:\n- {{name: pool, client_certificate: {id}, targets: [{{target: '127.0.0.1:9'}}]}}\nservices:\n"
+    );
+    for number in 0..3 {
+        config += &format!(
+            "- {{name: shop-{number}, protocol: https, host: pool, client_certificate: {id}, routes: [{{name: one-{number}, paths: [/{number}]}}, {{name: two-{number}, paths: [/{number}{number}], plugins: [{{name: key-auth}}]}}]}}\n"
+        );
+    }
+    let gateway = Gateway::start(&config);
+    let exported = gateway.folder().join("exported.yaml").display().to_string();
+    check(&gateway, &["export", "--output", &exported], "");
+    let text = std::fs::read_to_string(&exported).unwrap();
+    assert_eq!(
+        text.matches(&format!("client_certificate: {id}")).count(),
+        4,
+        "{text}"
+    );
+    assert!(
+        !text.contains("\nroutes:") && !text.contains("\nsnis:") && !text.contains("\nplugins:"),
+        "{text}"
+    );
+    let admin = format!("http://{}", gateway.admin_address());
+    let (code, out, error) = Command::new(&["diff", &exported])
+        .variable("SERIN_ADMIN", &admin)
+        .finish();
+    assert_eq!(
+        (code, out.as_str(), error.as_str()),
+        (Some(0), "no difference\n", "")
+    );
 }
 
 #[test]

@@ -71,6 +71,60 @@ fn answers_of_our_own_are_the_same() {
 }
 
 #[test]
+fn a_body_that_stops_coming_is_a_408_and_the_others_go_on() {
+    let origin = Origin::start("a");
+    let gateway = gateway(&origin, "  timeouts: {body_idle: 200ms}\n");
+    origin.stream();
+    let mut client = connect(&gateway);
+    let long = client.send(&Request::get("/long"));
+    let mut long = client.answer(long);
+    origin.send_part("one");
+    assert_eq!(client.part(&mut long).as_deref(), Some(&b"one"[..]));
+    let mut stopped = client.open(&Request::post("/stopped", ""));
+    client.write(&mut stopped, "half", false);
+    let answer = client.answer(stopped);
+    client.read(answer).assert_own_answer(408, "Request timeout");
+    // The origin has seen nothing whole, and what it has is not its fault.
+    assert_eq!(origin.count(), 1);
+    let requests = |class: &str| {
+        let labels = [("status_class", class)];
+        gateway.metrics().sum("serin_http_requests_total", &labels)
+    };
+    assert_eq!((requests("4xx"), requests("5xx")), (Some(1.0), None));
+    origin.send_part("two");
+    origin.end_stream();
+    assert_eq!(client.read(long).text(), "two");
+    origin.answer_name();
+    assert_eq!(client.exchange(&Request::post("/", "whole")).text(), "a");
+}
+
+#[test]
+fn a_body_may_take_as_long_as_it_likes_as_long_as_it_comes() {
+    let origin = Origin::start("a");
+    let gateway = gateway(&origin, "  timeouts: {body_idle: 400ms}\n");
+    let mut client = connect(&gateway);
+    let mut slow = client.open(&Request::post("/", ""));
+    let begun = now();
+    while now() - begun < Duration::from_millis(1000) {
+        client.write(&mut slow, "x", false);
+        let next = now() + Duration::from_millis(100);
+        wait_until("it is time for the next part", || (now() >= next).then_some(()));
+    }
+    client.write(&mut slow, "y", true);
+    let answer = client.answer(slow);
+    assert_eq!(client.read(answer).text(), "a");
+    // Once it is whole the client owes nothing more, however long the answer takes.
+    origin.hold();
+    let waiting = client.send(&Request::post("/", "body"));
+    origin.wait_for(2);
+    let next = now() + Duration::from_millis(600);
+    wait_until("the pause is over", || (now() >= next).then_some(()));
+    origin.answer_name();
+    let answer = client.answer(waiting);
+    assert_eq!(client.read(answer).text(), "a");
+}
+
+#[test]
 fn who_does_not_speak_http_2_is_closed() {
     let origin = Origin::start("a");
     let gateway = gateway(&origin, "  timeouts: {header: 200ms}\n");

@@ -1,6 +1,6 @@
 //! Sizes and pauses: what is over a limit is answered and does not reach an origin.
 
-use crate::harness::{Gateway, Origin, Request, shop};
+use crate::harness::{Gateway, Http2, Origin, Request, shop};
 
 fn gateway(origin: &Origin, server: &str) -> Gateway {
     Gateway::start(&format!("server:\n{server}{}", shop(&[(origin, 1)])))
@@ -91,6 +91,40 @@ fn a_body_that_stops_coming_is_a_408() {
     client.receive().assert_own_answer(408, "Request timeout");
     client.assert_closes();
     assert_eq!(origin.count(), 0);
+}
+
+/// The origin waits for the body, and not the other way round: it is not to blame, whichever time is over first.
+#[test]
+fn a_body_that_stops_coming_is_not_the_origins_fault() {
+    let origin = Origin::start("a");
+    let listeners = "server:\n  listeners: [{address: 127.0.0.1:0}, {address: 127.0.0.1:0, h2c: true}]\n";
+    let checks = "  healthchecks: {passive: {unhealthy: {timeouts: 1}}}\n";
+    let gateway = Gateway::start(&format!(
+        "{listeners}{}{checks}",
+        shop(&[(&origin, 1)]).replace("host: shop", "host: shop, read_timeout: 200")
+    ));
+    // PUT may be tried again, and is not.
+    for method in ["PUT", "POST"] {
+        let mut client = gateway.client();
+        client.send(format!(
+            "{method} / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nhalf"
+        ));
+        client.receive().assert_own_answer(408, "Request timeout");
+        let mut client = Http2::connect(gateway.addresses()[1]);
+        let mut stopped = client.open(&Request::new(method, "/"));
+        client.write(&mut stopped, "half", false);
+        let answer = client.answer(stopped);
+        client.read(answer).assert_own_answer(408, "Request timeout");
+    }
+    assert_eq!(origin.count(), 0);
+    let sum = |name: &str| gateway.metrics().sum(name, &[]);
+    assert_eq!(sum("serin_upstream_retries_total"), None);
+    assert_eq!(sum("serin_upstream_requests_total"), None);
+    assert_eq!(gateway.get("/").text(), "a");
+    // An origin that has everything and says nothing is slow indeed.
+    origin.hold();
+    let slow = gateway.exchange(&Request::post("/", "whole"));
+    slow.assert_own_answer(504, "The upstream server is timing out");
 }
 
 #[test]

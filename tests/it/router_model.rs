@@ -98,6 +98,7 @@ fn routes() -> impl Strategy<Value = Vec<Route>> {
         name: None,
         service: None,
         protocols: vec![RouteProtocol::Http],
+        is_grpc: false,
         https_redirect_status_code: 426,
         methods: methods.into_iter().map(str::to_owned).collect(),
         hosts: hosts.into_iter().map(|(text, port)| host(text, port)).collect(),

@@ -281,3 +281,134 @@ fn certificates_in_files_are_renewed_and_a_broken_pair_keeps_the_old_one() {
     });
     assert!(!gateway.log_text().contains("PRIVATE KEY"));
 }
+
+/// A file beside a new configuration often comes after it.
+#[test]
+fn a_certificate_that_was_missing_is_taken_when_it_comes() {
+    let origin = Origin::start("a");
+    let authority = Authority::new();
+    let [old, new] = [(); 2].map(|()| authority.pair(&["shop.example"]));
+    let named = |name: &str| {
+        let server = format!("  certificates: [{{cert_file: {name}.crt, key_file: {name}.key}}]\n");
+        config(&origin, &server, &[]).replace("certificates:\n", "")
+    };
+    let gateway = Command::run(&named("old"))
+        .file("old.crt", &old.0)
+        .file("old.key", &old.1)
+        .start();
+    let client = both(&authority);
+    let refused = || {
+        let labels = [("outcome", "refused")];
+        gateway.metrics().sum("serin_config_reloads_total", &labels)
+    };
+    gateway.write_config(&named("new"));
+    gateway.wait_for_log(
+        "server.certificates[0].cert_file: cannot read new.crt: No such file or directory (os error 2)",
+    );
+    assert_eq!(shown(&gateway, "shop.example", &client), Some(serial(&old.0)));
+    let write = |name: &str, text: &str| crate::harness::replace(&gateway.folder().join(name), text);
+    write("new.key", &new.1);
+    wait_until("the key alone is refused", || (refused()? == 2.0).then_some(()));
+    write("new.crt", &new.0);
+    wait_until("the new certificate is shown", || {
+        (shown(&gateway, "shop.example", &client)? == serial(&new.0)).then_some(())
+    });
+    assert_eq!(refused(), Some(2.0), "once for each change");
+}
+
+/// Clients know both kinds of keys, and are shown the cheaper one, whichever comes first.
+#[test]
+fn two_files_of_one_name_stand_side_by_side() {
+    let origin = Origin::start("a");
+    let authority = Authority::new();
+    let names = &["shop.example", "other.example"];
+    let (rsa, elliptic) = (authority.rsa_pair(names), authority.pair(names));
+    let server = "  certificates: [{cert_file: rsa.crt, key_file: rsa.key}, {cert_file: ec.crt, key_file: ec.key, snis: [shop.example]}]\n";
+    let gateway = Command::run(&config(&origin, server, &[]).replace("certificates:\n", ""))
+        .file("rsa.crt", &rsa.0)
+        .file("rsa.key", &rsa.1)
+        .file("ec.crt", &elliptic.0)
+        .file("ec.key", &elliptic.1)
+        .start();
+    let client = both(&authority);
+    assert_eq!(
+        shown(&gateway, "shop.example", &client),
+        Some(serial(&elliptic.0))
+    );
+    assert_eq!(shown(&gateway, "other.example", &client), Some(serial(&rsa.0)));
+    assert!(!gateway.log_text().contains("never shown"));
+}
+
+/// Kong's shorthand: the names of a certificate in its own body.
+#[test]
+fn a_certificate_comes_with_its_names() {
+    let origin = Origin::start("a");
+    let authority = Authority::new();
+    let [one, other] = [(); 2].map(|()| authority.pair(&["a.example", "b.example", "c.example"]));
+    let gateway = Gateway::start(&config(&origin, "", &[]).replace("certificates:\n", ""));
+    let client = both(&authority);
+    let mut admin = gateway.admin();
+    let made = admin
+        .send(
+            "POST",
+            "/certificates",
+            json!({"cert": one.0, "key": one.1, "snis": ["b.example", "a.example"]}),
+        )
+        .expect(201);
+    assert_eq!(made["snis"], json!(["a.example", "b.example"]));
+    let id = made["id"].as_str().unwrap().to_owned();
+    let path = format!("/certificates/{id}");
+    assert_eq!(admin.get(&path).expect(200)["snis"], made["snis"]);
+    assert_eq!(
+        admin.get("/certificates").expect(200)["data"][0]["snis"],
+        made["snis"]
+    );
+    assert_eq!(admin.get("/snis/b.example").expect(200)["certificate"]["id"], *id);
+    assert_eq!(shown(&gateway, "b.example", &client), Some(serial(&one.0)));
+
+    // Whose name it is, it stays, and nothing is made.
+    let taken = json!({"cert": other.0, "key": other.1, "snis": ["c.example", "a.example"]});
+    let refused = admin.send("POST", "/certificates", taken).expect(400);
+    let why =
+        format!("schema violation (snis: a.example already associated with existing certificate '{id}')");
+    assert_eq!((&refused["message"], &refused["code"]), (&json!(why), &json!(2)));
+    let twice = json!({"cert": other.0, "key": other.1, "snis": ["c.example", "c.example"]});
+    let refused = admin.send("POST", "/certificates", twice).expect(400);
+    assert_eq!(refused["fields"], json!({"snis": "c.example is duplicated"}));
+    let wrong = json!({"cert": other.0, "key": other.1, "snis": ["no name"]});
+    assert!(admin.send("POST", "/certificates", wrong).expect(400)["fields"]["snis"].is_string());
+    assert_eq!(
+        admin.get("/certificates").expect(200)["data"]
+            .as_array()
+            .unwrap()
+            .len(),
+        1
+    );
+    assert_eq!(
+        admin.get("/snis").expect(200)["data"].as_array().unwrap().len(),
+        2
+    );
+
+    // All names at once: what is not among them goes, what is keeps its id.
+    let kept = admin.get("/snis/b.example").expect(200);
+    let generation = gateway.status()["generation"].as_u64().unwrap();
+    let changed = admin
+        .send("PATCH", &path, json!({"snis": ["c.example", "b.example"]}))
+        .expect(200);
+    assert_eq!(changed["snis"], json!(["b.example", "c.example"]));
+    assert_eq!(gateway.status()["generation"], generation + 1);
+    assert_eq!(admin.get("/snis/b.example").expect(200), kept);
+    assert!(shown(&gateway, "a.example", &client).is_none());
+    assert!(shown(&gateway, "c.example", &client).is_some());
+    // Who says nothing of names changes none; who says that there are none removes all.
+    let replaced = admin
+        .send("PUT", &path, json!({"cert": other.0, "key": other.1}))
+        .expect(200);
+    assert_eq!(replaced["snis"], changed["snis"]);
+    assert_eq!(shown(&gateway, "c.example", &client), Some(serial(&other.0)));
+    assert_eq!(
+        admin.send("PATCH", &path, json!({"snis": []})).expect(200)["snis"],
+        json!([])
+    );
+    assert_eq!(admin.get("/snis").expect(200)["data"], json!([]));
+}

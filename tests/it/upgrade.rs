@@ -3,6 +3,7 @@
 //! Clients that keep their connection and clients that open one for each request go on asking throughout,
 //! and insist on every answer. A connection that the answer announced to close is opened anew.
 
+use std::os::unix::process::ExitStatusExt;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::Scope;
 
@@ -264,6 +265,76 @@ fn a_new_process_that_is_killed_in_the_midst_leaves_the_old_one_as_it_was() {
         assert_works(&gateway, 4);
         load.go_on();
     });
+}
+
+/// The sockets are the successor's already: what comes waits there until it serves.
+#[test]
+fn sigterm_to_the_old_process_midway_leaves_everything_to_the_new_one() {
+    let (origin, silent) = (Origin::start("a"), silent());
+    let mut gateway = Gateway::start(&slow_config(&origin, &silent, ""));
+    set_retries(&mut gateway.admin(), 7);
+    silent.forget();
+    let load = Load::default();
+    std::thread::scope(|scope| {
+        let _end = load.start(scope, &gateway);
+        load.go_on();
+        let next = gateway.successor().spawn();
+        silent.wait_for(1);
+        gateway.terminate();
+        assert_eq!(gateway.wait_for_exit().code(), Some(0), "{}", gateway.log_text());
+        gateway.wait_for_log("drained");
+        let mut next = next.wait_until_ready();
+        next.wait_for_log("upgrade: waiting for a successor");
+        load.go_on();
+        assert_eq!(retries(&next), json!(7));
+        set_retries(&mut next.admin(), 8);
+        std::mem::swap(&mut gateway, &mut next);
+    });
+    // And it may be taken over from itself.
+    let next = gateway.successor().start();
+    settle(&next);
+    assert_eq!(retries(&next), json!(8));
+    assert_eq!(gateway.wait_for_exit().code(), Some(0));
+}
+
+/// What has not started yet has promised nobody anything, and dies of it at once.
+#[test]
+fn sigterm_to_the_new_process_midway_leaves_the_old_one_as_it_was() {
+    let (origin, silent) = (Origin::start("a"), silent());
+    let gateway = Gateway::start(&slow_config(&origin, &silent, ""));
+    silent.forget();
+    let load = Load::default();
+    std::thread::scope(|scope| {
+        let _end = load.start(scope, &gateway);
+        load.go_on();
+        let mut next = gateway.successor().spawn();
+        silent.wait_for(1);
+        next.terminate();
+        assert_eq!(next.wait_for_exit().signal(), Some(15));
+        assert_works(&gateway, 4);
+        load.go_on();
+    });
+}
+
+/// As from a supervisor that stops all processes of a service.
+#[test]
+fn sigterm_to_both_processes_midway_ends_both_and_loses_no_request() {
+    let (origin, silent) = (Origin::start("a"), silent());
+    let mut gateway = Gateway::start(&slow_config(&origin, &silent, ""));
+    silent.forget();
+    origin.hold();
+    let mut client = gateway.client();
+    client.send(request(0).to_bytes());
+    origin.wait_for(1);
+    let mut next = gateway.successor().spawn();
+    silent.wait_for(1);
+    gateway.terminate();
+    next.terminate();
+    next.wait_for_exit();
+    origin.answer_name();
+    let answer = client.receive();
+    assert_eq!((answer.status, answer.text().as_str()), (200, "a"));
+    assert_eq!(gateway.wait_for_exit().code(), Some(0), "{}", gateway.log_text());
 }
 
 #[test]

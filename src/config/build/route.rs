@@ -23,6 +23,7 @@ pub(super) fn route(from: &[Arc<Entity>], findings: &mut Findings) -> Option<Rou
         name: route.name,
         service: entity.reference("service"),
         protocols: route.protocols.iter().map(|one| route_protocol(one)).collect(),
+        is_grpc: route.protocols.iter().any(|one| one.starts_with("grpc")),
         https_redirect_status_code: route.https_redirect_status_code,
         methods: route.methods,
         hosts: route.hosts.iter().filter_map(|host| host_pattern(host)).collect(),

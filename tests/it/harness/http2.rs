@@ -14,6 +14,9 @@ use tokio::time::timeout;
 use super::message::Headers;
 use super::{HANG_LIMIT, Request, Response};
 
+/// Bytes that the gateway may send ahead on all streams together: those of many that nobody reads.
+const CONNECTION_WINDOW: u32 = 1 << 20;
+
 /// A connection over which many requests go at once.
 pub struct Http2 {
     runtime: Runtime,
@@ -48,7 +51,10 @@ impl Http2 {
 
     /// Speaks over a stream that was opened on this runtime.
     pub fn on(runtime: Runtime, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> Self {
-        let (sender, connection) = runtime.block_on(h2::client::handshake(stream)).unwrap();
+        let mut settings = h2::client::Builder::new();
+        // So that a stream that nobody reads leaves room for the others.
+        settings.initial_connection_window_size(CONNECTION_WINDOW);
+        let (sender, connection) = runtime.block_on(settings.handshake(stream)).unwrap();
         let connection = runtime.spawn(connection);
         Self {
             runtime,
@@ -89,6 +95,7 @@ impl Http2 {
             if let Some(bytes) = body {
                 stream.send_data(bytes.into(), true)?;
             }
+            frames_go_out().await;
             Ok(Exchange {
                 response,
                 body: stream,
@@ -119,6 +126,7 @@ impl Http2 {
         self.runtime.block_on(async {
             std::future::poll_fn(|ctx| sender.poll_ready(ctx)).await.unwrap();
             let (response, body) = sender.send_request(head, false).unwrap();
+            frames_go_out().await;
             Exchange { response, body }
         })
     }
@@ -127,6 +135,7 @@ impl Http2 {
     pub fn write(&mut self, exchange: &mut Exchange, part: &str, is_last: bool) {
         let part = Bytes::copy_from_slice(part.as_bytes());
         exchange.body.send_data(part, is_last).unwrap();
+        self.runtime.block_on(frames_go_out());
     }
 
     /// Waits for the header of an answer to a request that goes on.
@@ -150,6 +159,17 @@ impl Http2 {
         let part = self.wait(answer.body.data())?.unwrap();
         answer.body.flow_control().release_capacity(part.len()).unwrap();
         Some(part)
+    }
+
+    /// Reads until an answer breaks off and returns the reason that the gateway has given.
+    pub fn break_of(&mut self, mut answer: Answer) -> Option<h2::Reason> {
+        loop {
+            let part = self.wait(answer.body.data()).expect("an answer that breaks off");
+            match part {
+                Ok(part) => answer.body.flow_control().release_capacity(part.len()).unwrap(),
+                Err(error) => return error.reason().filter(|_| error.is_remote()),
+            }
+        }
     }
 
     /// Reads the rest of an answer.
@@ -186,8 +206,7 @@ impl Http2 {
         let Exchange { mut body, response } = exchange;
         body.send_reset(h2::Reason::CANCEL);
         drop(response);
-        // So that the frames go out.
-        self.runtime.block_on(tokio::task::yield_now());
+        self.runtime.block_on(frames_go_out());
         Ok(())
     }
 
@@ -196,6 +215,11 @@ impl Http2 {
             .block_on(async { timeout(HANG_LIMIT, what).await })
             .expect("an answer within the limit")
     }
+}
+
+/// Lets the task of the connection write what there is to be written: it runs only while the test waits.
+async fn frames_go_out() {
+    tokio::task::yield_now().await;
 }
 
 /// Returns fields by name, in the order of the map.

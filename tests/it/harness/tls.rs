@@ -8,6 +8,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::crypto::ring;
+use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{PrivatePkcs8KeyDer, ServerName};
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
@@ -45,11 +46,23 @@ impl Authority {
         )
     }
 
+    /// The same with an RSA key, which is always the same one: such a key takes long to make.
+    pub fn rsa_pair(&self, names: &[&str]) -> (String, String) {
+        let key = include_str!("../../data/keys/rsa.pem");
+        let der = PrivatePkcs8KeyDer::from_pem_slice(key.as_bytes()).unwrap();
+        let certificate = self.sign(names, &KeyPair::try_from(&der).unwrap());
+        (pem("CERTIFICATE", certificate.der()), key.to_owned())
+    }
+
     fn make(&self, names: &[&str]) -> (rcgen::Certificate, KeyPair) {
-        let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
         let key = KeyPair::generate().unwrap();
+        (self.sign(names, &key), key)
+    }
+
+    fn sign(&self, names: &[&str], key: &KeyPair) -> rcgen::Certificate {
+        let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
         let params = CertificateParams::new(names).unwrap();
-        (params.signed_by(&key, &self.0).unwrap(), key)
+        params.signed_by(key, &self.0).unwrap()
     }
 
     /// Makes what a client needs that trusts this authority, and offers these protocols inside.
