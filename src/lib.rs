@@ -39,6 +39,7 @@ pub mod descriptors;
 pub mod lifecycle;
 pub mod metrics;
 pub mod notify;
+pub mod priority;
 pub mod supervise;
 pub mod upgrade;
 

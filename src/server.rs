@@ -25,6 +25,7 @@ use crate::health::{HealthService, Observed, dns};
 use crate::lifecycle::{Intake, Lifecycle, SignalWatch};
 use crate::model::{self, ListenAddress, Settings};
 use crate::notify;
+use crate::priority::yield_to_requests;
 use crate::rollout;
 use crate::snapshot::Published;
 use crate::store::{Embedded, Memory, Store, StoreError};
@@ -366,6 +367,7 @@ struct Control {
 #[async_trait]
 impl BackgroundService for Control {
     async fn start(&self, shutdown: ShutdownWatch) {
+        yield_to_requests();
         let resolver = &dns::resolver(&self.published.current().source.settings.dns);
         let mut keeper = self.keeper.lock().await;
         let releases = &self.observed.releases;

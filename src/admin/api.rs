@@ -34,6 +34,7 @@ use crate::entity::{Change, State as Entities};
 use crate::health::Observed;
 use crate::lifecycle::Lifecycle;
 use crate::model::{Admin, Token};
+use crate::priority::yield_to_requests;
 use crate::snapshot::Published;
 use crate::store::Store;
 
@@ -130,6 +131,7 @@ impl AdminService {
 #[async_trait]
 impl BackgroundService for AdminService {
     async fn start(&self, _: ShutdownWatch) {
+        yield_to_requests();
         let socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(socket) = socket else { return };
         let routes = Router::new().fallback(answer).with_state(self.api.clone());

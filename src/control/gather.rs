@@ -1,15 +1,16 @@
 //! Writes that arrive together and are made into one generation.
 //!
-//! Clients that write one after the other, several at a time, get their answers together and come back
-//! together, but not at the same instant. Who took the first of them only would make one generation for it
-//! and one for the rest, each time. So a write waits for as many as came last time, but for no more than a
-//! part of what a generation costs. (PostgreSQL's `commit_delay` is the same, with a fixed time.)
+//! Making a generation takes the time of a core, and requests are not to notice. So after each there is a
+//! rest, half as long as it took: of whoever writes without a pause the requests feel two thirds of a core at
+//! most. What comes meanwhile goes into the next generation, in which clients that write several at a time, get
+//! their answers together and come back together, find each other. (PostgreSQL's `commit_delay` is for
+//! the second, with a fixed time.) A write that comes later than that waits for nothing.
 
 use std::pin::pin;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
-use tokio::time::sleep;
+use tokio::time::sleep_until;
 
 use super::door::{Errand, Request, Write};
 
@@ -17,15 +18,14 @@ use super::door::{Errand, Request, Write};
 /// that one that cannot be built costs little when they are tried again one by one.
 const MAX_BATCH: usize = 256;
 
-/// Part of what the last generation cost that a write waits for others, and how long at most.
-const PATIENCE: u32 = 4;
-const MAX_PATIENCE: Duration = Duration::from_millis(25);
+/// Part of what a generation cost that the rest after it lasts, and how long at most.
+const REST: u32 = 2;
+const MAX_REST: Duration = Duration::from_millis(50);
 
-/// What was learned from the last writes.
-#[derive(Debug, Default)]
+/// The rest between generations.
+#[derive(Debug)]
 pub(super) struct Gathering {
-    expected: usize,
-    patience: Duration,
+    rest_end: Instant,
 }
 
 /// Writes for one generation, and what is to be done after it.
@@ -35,9 +35,14 @@ pub(super) struct Gathered {
 }
 
 impl Gathering {
-    /// Takes what waits behind `first`, and what comes while waiting is worth it.
+    /// Begins without a rest.
+    pub(super) const fn new(now: Instant) -> Self {
+        Self { rest_end: now }
+    }
+
+    /// Takes what waits behind `first`, and what comes until the rest is over.
     pub(super) async fn gather(&self, first: Request, queue: &mut mpsc::Receiver<Request>) -> Gathered {
-        let mut is_over = pin!(sleep(self.patience));
+        let mut is_over = pin!(sleep_until(self.rest_end.into()));
         let mut writes = Vec::new();
         let mut next = Some(first);
         while let Some(request) = next {
@@ -51,23 +56,18 @@ impl Gathering {
             if writes.len() == MAX_BATCH {
                 break;
             }
-            next = match queue.try_recv() {
-                Ok(request) => Some(request),
-                Err(_) if writes.len() < self.expected => tokio::select! {
-                    biased;
-                    request = queue.recv() => request,
-                    () = &mut is_over => None,
-                },
-                Err(_) => None,
+            next = tokio::select! {
+                biased;
+                request = queue.recv() => request,
+                () = &mut is_over => None,
             };
         }
         Gathered { writes, then: None }
     }
 
-    /// Remembers how many writes made the last generation, and how long that took.
-    pub(super) fn learn(&mut self, writes: usize, took: Duration) {
-        self.expected = writes;
-        self.patience = (took / PATIENCE).min(MAX_PATIENCE);
+    /// Begins the rest after a generation that took so long.
+    pub(super) fn rest(&mut self, now: Instant, took: Duration) {
+        self.rest_end = now + (took / REST).min(MAX_REST);
     }
 }
 
@@ -76,9 +76,9 @@ mod tests {
     use super::*;
     use crate::control::door::Author;
     use tokio::sync::oneshot;
+    use tokio::time::sleep;
 
-    const GENERATION: Duration = Duration::from_millis(80);
-    const PATIENT: Duration = Duration::from_millis(20);
+    const GENERATION: Duration = Duration::from_millis(20);
 
     fn write() -> Request {
         let author = Author {
@@ -96,76 +96,60 @@ mod tests {
         Request::Errand(Errand::Load(oneshot::channel().0))
     }
 
-    fn after(writes: usize) -> Gathering {
-        let mut gathering = Gathering::default();
-        gathering.learn(writes, GENERATION);
-        gathering
-    }
-
-    /// Gathers while one more write comes every `distance`; returns how many were gathered and after how long.
-    async fn gathered(gathering: &Gathering, distance: Duration, coming: usize) -> (usize, Duration) {
+    /// Gathers right after a generation that took so long, while one more write comes each millisecond;
+    /// returns how many were gathered and after how long.
+    async fn gathered_after(took: Duration) -> (usize, Duration) {
+        let mut gathering = Gathering::new(now().into_std());
+        gathering.rest(now().into_std(), took);
         let (sender, mut queue) = mpsc::channel(1024);
-        let begun = tokio_now();
+        let begun = now();
         tokio::spawn(async move {
-            for _ in 0..coming {
-                sleep(distance).await;
-                let _ = sender.send(write()).await;
+            while sender.send(write()).await.is_ok() {
+                sleep(Duration::from_millis(1)).await;
             }
-            // The queue stays open for longer than anyone waits.
-            sleep(Duration::from_mins(1)).await;
         });
         let gathered = gathering.gather(write(), &mut queue).await;
         assert!(gathered.then.is_none());
-        (gathered.writes.len(), tokio_now() - begun)
+        (gathered.writes.len(), now() - begun)
     }
 
     /// Returns the time that the runtime has, which stands still but for sleeps.
     #[expect(clippy::disallowed_methods, reason = "it is not the clock")]
-    fn tokio_now() -> tokio::time::Instant {
+    fn now() -> tokio::time::Instant {
         tokio::time::Instant::now()
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_writer_that_is_alone_does_not_wait() {
-        for gathering in [Gathering::default(), after(1)] {
-            let alone = gathered(&gathering, Duration::from_millis(1), 9).await;
-            assert_eq!(alone, (1, Duration::ZERO));
-        }
+    async fn a_generation_rests_half_as_long_as_the_last_one_took() {
+        let (count, took) = gathered_after(GENERATION).await;
+        assert!((10..=12).contains(&count), "{count}");
+        assert!(took >= GENERATION / 2 && took < GENERATION, "{took:?}");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn as_many_as_last_time_are_awaited_and_no_more() {
-        let distance = Duration::from_millis(1);
-        assert_eq!(gathered(&after(10), distance, 50).await.0, 10);
+    async fn the_longest_rest_has_an_end() {
+        let (_, took) = gathered_after(Duration::from_mins(1)).await;
+        assert!(took >= MAX_REST && took < 2 * MAX_REST, "{took:?}");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn writers_that_have_left_are_awaited_once() {
-        let mut gathering = after(10);
-        let distance = Duration::from_millis(1);
-        let (count, took) = gathered(&gathering, distance, 2).await;
-        assert_eq!(count, 3);
-        assert!(took >= PATIENT && took < GENERATION, "{took:?}");
-        gathering.learn(count, GENERATION);
-        assert_eq!(gathered(&gathering, distance, 2).await.0, 3);
+    async fn who_comes_after_the_rest_does_not_wait() {
+        let mut gathering = Gathering::new(now().into_std());
+        gathering.rest(now().into_std(), GENERATION);
+        sleep(GENERATION).await;
+        let (_sender, mut queue) = mpsc::channel(1024);
+        let begun = now();
+        assert_eq!(gathering.gather(write(), &mut queue).await.writes.len(), 1);
+        assert_eq!(now(), begun);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_longest_wait_has_an_end() {
-        let mut gathering = Gathering::default();
-        gathering.learn(10, Duration::from_mins(1));
-        let (count, took) = gathered(&gathering, Duration::from_secs(1), 9).await;
-        assert_eq!(count, 1);
-        assert!(took < 2 * MAX_PATIENCE, "{took:?}");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn what_waits_is_taken_without_waiting_up_to_the_most() {
+    async fn what_waits_is_taken_up_to_the_most() {
         let (sender, mut queue) = mpsc::channel(1024);
         for _ in 0..300 {
             sender.send(write()).await.unwrap();
         }
-        let gathered = after(1).gather(write(), &mut queue).await;
+        let gathered = Gathering::new(now().into_std()).gather(write(), &mut queue).await;
         assert_eq!((gathered.writes.len(), queue.len()), (MAX_BATCH, 45));
     }
 
@@ -175,7 +159,7 @@ mod tests {
         for request in [write(), errand(), write()] {
             sender.send(request).await.unwrap();
         }
-        let gathered = after(10).gather(write(), &mut queue).await;
+        let gathered = Gathering::new(now().into_std()).gather(write(), &mut queue).await;
         assert!(matches!(gathered.then, Some(Errand::Load(_))));
         assert_eq!((gathered.writes.len(), queue.len()), (2, 1));
     }

@@ -112,7 +112,7 @@ impl Keeper {
             store,
             door,
             queue,
-            gathering: Gathering::default(),
+            gathering: Gathering::new(clock::monotonic()),
             observed,
             published: Arc::new(Published::new(snapshot)),
             known,
@@ -157,10 +157,10 @@ impl Keeper {
             };
             let Gathered { writes, then } = self.gathering.gather(first, &mut self.queue).await;
             if !writes.is_empty() {
-                let (count, begun) = (writes.len(), clock::monotonic());
+                let begun = clock::monotonic();
                 self.write(writes, resolver).await;
-                let took = clock::monotonic().saturating_duration_since(begun);
-                self.gathering.learn(count, took);
+                let ended = clock::monotonic();
+                self.gathering.rest(ended, ended - begun);
             }
             let goes_on = match then {
                 None => true,
