@@ -375,6 +375,7 @@ impl BackgroundService for Control {
             keeper.run(resolver, shutdown.clone()),
             dns::run(&self.observed, resolver, &self.published, shutdown.clone()),
             rollout::run(&self.published, releases, &*self.store, shutdown.clone()),
+            self.published.free_retired(shutdown.clone()),
             self.reload.run(shutdown, || self.lifecycle.part_started()),
             notify::run(&self.lifecycle, self.is_successor),
         );
