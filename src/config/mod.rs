@@ -145,7 +145,7 @@ fn check_and_build(
     }
     overrides.apply(&mut given.0, &mut given.1, &mut sources, &mut problems);
 
-    known.certificate_files = fingerprint_certificates(&given.0);
+    known.certificate_files = reload::fingerprint_certificates(&given.0);
     let mut checker = Checker::new(&sources, problems);
     let rows = rows::collect(&documents, &mut checker).rows;
     let server = check_server(&given.0, &given.1, &mut checker);
@@ -182,17 +182,6 @@ fn check_and_build(
         }),
         _ => Err(Report { problems }),
     }
-}
-
-/// Looks at the files of certificates that are named under `server`, right or wrong.
-fn fingerprint_certificates(server: &Value) -> Fingerprint {
-    let certificates = server.get("certificates").and_then(Value::as_array);
-    let certificates = certificates.map(Vec::as_slice).unwrap_or_default();
-    let names = certificates
-        .iter()
-        .flat_map(|files| ["cert_file", "key_file"].map(|field| files.get(field)));
-    let names = names.flatten().filter_map(Value::as_str);
-    names.map(|name| reload::fingerprint_of(name.into())).collect()
 }
 
 /// Hash of the certificates in files, which are part of what the source says; 0 without any.

@@ -15,6 +15,7 @@ use log::{error, warn};
 use notify::event::{AccessKind, AccessMode};
 use notify::{EventKind, RecursiveMode, Watcher};
 use pingora_core::server::ShutdownWatch;
+use serde_json::Value;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
@@ -62,8 +63,19 @@ impl Source {
     }
 }
 
+/// Looks at the files of certificates that are named under `server`, right or wrong.
+pub(super) fn fingerprint_certificates(server: &Value) -> Fingerprint {
+    let certificates = server.get("certificates").and_then(Value::as_array);
+    let certificates = certificates.map(Vec::as_slice).unwrap_or_default();
+    let names = certificates
+        .iter()
+        .flat_map(|files| ["cert_file", "key_file"].map(|field| files.get(field)));
+    let names = names.flatten().filter_map(Value::as_str);
+    names.map(|name| fingerprint_of(name.into())).collect()
+}
+
 /// Returns what tells that this file may have other content.
-pub(super) fn fingerprint_of(path: PathBuf) -> (PathBuf, Option<[i64; 5]>) {
+fn fingerprint_of(path: PathBuf) -> (PathBuf, Option<[i64; 5]>) {
     let of = |file: std::fs::Metadata| {
         [
             file.ino() as i64,
