@@ -32,3 +32,15 @@ pub fn now() -> (Duration, Duration) {
 pub fn unix() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
+
+/// The clock of a runtime whose time stands still but for sleeps, for the tests of what waits.
+#[cfg(test)]
+pub(crate) mod paused {
+    use tokio::time::Instant;
+
+    /// Returns the runtime's time.
+    #[expect(clippy::disallowed_methods, reason = "it is not the system's")]
+    pub(crate) fn now() -> Instant {
+        Instant::now()
+    }
+}

@@ -51,26 +51,21 @@ impl Idle {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::paused::now;
     use std::future::poll_fn;
 
     const SECOND: Duration = Duration::from_secs(1);
 
     /// Returns how long after the beginning of the test a wait ends that begins now.
     async fn end_of(idle: &mut Idle, start: tokio::time::Instant, limit: Duration) -> Duration {
-        idle.begin(tokio_now().into_std(), limit);
+        idle.begin(now().into_std(), limit);
         poll_fn(|ctx| idle.poll(ctx)).await;
-        tokio_now() - start
-    }
-
-    /// Returns the time that the runtime has, which stands still but for sleeps.
-    #[expect(clippy::disallowed_methods, reason = "it is not the clock")]
-    fn tokio_now() -> tokio::time::Instant {
-        tokio::time::Instant::now()
+        now() - start
     }
 
     #[tokio::test(start_paused = true)]
     async fn each_wait_has_its_own_end() {
-        let (mut idle, start) = (Idle::new(), tokio_now());
+        let (mut idle, start) = (Idle::new(), now());
         for (after, limit, end) in [(0, 10, 10), (5, 10, 25), (0, 3, 28), (1, 60, 89)] {
             tokio::time::sleep(after * SECOND).await;
             let ended = end_of(&mut idle, start, limit * SECOND).await;
@@ -84,9 +79,9 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_wait_that_was_cut_short_does_not_shorten_the_next() {
-        let (mut idle, start) = (Idle::new(), tokio_now());
+        let (mut idle, start) = (Idle::new(), now());
         for _ in 0..20 {
-            idle.begin(tokio_now().into_std(), 10 * SECOND);
+            idle.begin(now().into_std(), 10 * SECOND);
             let wait = poll_fn(|ctx| idle.poll(ctx));
             let is_over = tokio::time::timeout(7 * SECOND, wait).await.is_ok();
             assert!(!is_over);

@@ -74,6 +74,7 @@ impl Gathering {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::paused::now;
     use crate::control::door::Author;
     use tokio::sync::oneshot;
     use tokio::time::sleep;
@@ -111,12 +112,6 @@ mod tests {
         let gathered = gathering.gather(write(), &mut queue).await;
         assert!(gathered.then.is_none());
         (gathered.writes.len(), now() - begun)
-    }
-
-    /// Returns the time that the runtime has, which stands still but for sleeps.
-    #[expect(clippy::disallowed_methods, reason = "it is not the clock")]
-    fn now() -> tokio::time::Instant {
-        tokio::time::Instant::now()
     }
 
     #[tokio::test(start_paused = true)]
