@@ -246,8 +246,10 @@ fn a_new_process_that_cannot_start_leaves_the_old_one_as_it_was() {
     assert_eq!(retries(&next), json!(4));
 }
 
-#[test]
-fn a_new_process_that_is_killed_in_the_midst_leaves_the_old_one_as_it_was() {
+/// Has a process take over under load and, as its start takes a second, something happen to it meanwhile;
+/// checks that the old one goes on and no client notices. `befall` is given the old one, the new one and the
+/// Target whose probe the new one waits for.
+fn assert_goes_on(befall: impl FnOnce(&Gateway, &mut Gateway, &Origin)) {
     let (origin, silent) = (Origin::start("a"), silent());
     let gateway = Gateway::start(&slow_config(&origin, &silent, ""));
     silent.forget();
@@ -255,15 +257,23 @@ fn a_new_process_that_is_killed_in_the_midst_leaves_the_old_one_as_it_was() {
     std::thread::scope(|scope| {
         let _end = load.start(scope, &gateway);
         load.go_on();
-        let mut next = gateway.successor().spawn();
-        next.wait_for_log_with("sockets handed over by process");
-        let writing = scope.spawn(|| set_retries(&mut gateway.admin(), 9));
-        silent.wait_for(1);
-        next.signal(Signal::KILL);
-        next.wait_for_exit();
-        assert_eq!(writing.join().unwrap()["retries"], 9);
+        befall(&gateway, &mut gateway.successor().spawn(), &silent);
         assert_works(&gateway, 4);
         load.go_on();
+    });
+}
+
+#[test]
+fn a_new_process_that_is_killed_in_the_midst_leaves_the_old_one_as_it_was() {
+    assert_goes_on(|old, new, silent| {
+        new.wait_for_log_with("sockets handed over by process");
+        std::thread::scope(|scope| {
+            let writing = scope.spawn(|| set_retries(&mut old.admin(), 9));
+            silent.wait_for(1);
+            new.signal(Signal::KILL);
+            new.wait_for_exit();
+            assert_eq!(writing.join().unwrap()["retries"], 9);
+        });
     });
 }
 
@@ -300,19 +310,10 @@ fn sigterm_to_the_old_process_midway_leaves_everything_to_the_new_one() {
 /// What has not started yet has promised nobody anything, and dies of it at once.
 #[test]
 fn sigterm_to_the_new_process_midway_leaves_the_old_one_as_it_was() {
-    let (origin, silent) = (Origin::start("a"), silent());
-    let gateway = Gateway::start(&slow_config(&origin, &silent, ""));
-    silent.forget();
-    let load = Load::default();
-    std::thread::scope(|scope| {
-        let _end = load.start(scope, &gateway);
-        load.go_on();
-        let mut next = gateway.successor().spawn();
+    assert_goes_on(|_, new, silent| {
         silent.wait_for(1);
-        next.terminate();
-        assert_eq!(next.wait_for_exit().signal(), Some(15));
-        assert_works(&gateway, 4);
-        load.go_on();
+        new.terminate();
+        assert_eq!(new.wait_for_exit().signal(), Some(15));
     });
 }
 
