@@ -365,6 +365,25 @@ fn a_certificate_comes_with_its_names() {
     );
     assert_eq!(admin.get("/snis/b.example").expect(200)["certificate"]["id"], *id);
     assert_eq!(shown(&gateway, "b.example", &client), Some(serial(&one.0)));
+    let valid = json!({"cert": one.0, "key": one.1, "snis": ["d.example"]});
+    admin
+        .send("POST", "/schemas/certificates/validate", valid)
+        .expect(200);
+    // Beside the entity's fields, not among them.
+    let document = admin.get("/openapi.json").expect(200);
+    for schema in ["certificates", "certificates.change", "certificates.answer"] {
+        let names = &document["components"]["schemas"][schema]["properties"]["snis"];
+        assert_eq!(names["items"]["type"], "string", "{schema}");
+    }
+    let fields = admin.get("/schemas/certificates").expect(200)["fields"].take();
+    let has = |name: &str| {
+        fields
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|field| field.get(name).is_some())
+    };
+    assert!(has("cert") && !has("snis"));
 
     // Whose name it is, it stays, and nothing is made.
     let taken = json!({"cert": other.0, "key": other.1, "snis": ["c.example", "a.example"]});

@@ -6,6 +6,7 @@
 use serde_json::{Map, Value, json};
 
 use crate::config::json_schema;
+use crate::config::schema::certificate::CERTIFICATES;
 use crate::config::schema::{ENTITIES, Entity, Field, Kind, Presence};
 
 /// Where a JSON Schema keeps its definitions, and where OpenAPI does.
@@ -176,12 +177,16 @@ fn schemas() -> Map<String, Value> {
         clean(&mut schema);
         if let Some(entity) = entity {
             keep(&mut schema, entity, |field| field.presence != Presence::FileOnly);
+            let mut answer = answer_schema(schema.clone(), entity);
+            if entity.name == CERTIFICATES.name {
+                add_names(&mut schema, &mut answer);
+            }
             let mut change = schema.clone();
             if let Value::Object(change) = &mut change {
                 change.shift_remove("required");
                 change.shift_remove("anyOf");
             }
-            schemas.insert(answer_name(entity), answer_schema(schema.clone(), entity));
+            schemas.insert(answer_name(entity), answer);
             schemas.insert(patch_name(entity), change);
         }
         schemas.insert(name, schema);
@@ -231,6 +236,22 @@ fn answer_schema(mut schema: Value, entity: &'static Entity) -> Value {
         schema.insert("required".to_owned(), json!(required));
     }
     schema
+}
+
+/// Adds what bodies and answers of certificates have beside the fields of the entity (`names`): their SNIs by name.
+fn add_names(request: &mut Value, answer: &mut Value) {
+    let description = "All names by which clients ask for it, the SNIs that refer to it.";
+    let items = json!({ "type": "string" });
+    answer["properties"]["snis"] = json!({ "type": "array", "items": items, "description": description });
+    if let Some(required) = answer["required"].as_array_mut() {
+        required.push("snis".into());
+    }
+    let description = format!(
+        "{description} They are made and removed with it, in one change; those that it has stay when this is left out."
+    );
+    request["properties"]["snis"] = json!({
+        "type": ["array", "null"], "items": items, "uniqueItems": true, "description": description,
+    });
 }
 
 /// Takes the substitutions out of a schema, and leads its references to where OpenAPI has the definitions.
@@ -386,6 +407,32 @@ mod tests {
         assert_eq!((consumer.get("groups"), consumer.get("plugins")), (None, None));
         assert_eq!(schemas["targets.change"].get("required"), None);
         assert_eq!(schemas.get("services.routes"), None);
+    }
+
+    #[test]
+    fn certificates_come_with_their_names() {
+        let document = example();
+        let schemas = &document["components"]["schemas"];
+        for (schema, kind) in [
+            ("certificates", json!(["array", "null"])),
+            ("certificates.change", json!(["array", "null"])),
+            ("certificates.answer", json!("array")),
+        ] {
+            let names = &schemas[schema]["properties"]["snis"];
+            assert_eq!(
+                (&names["type"], &names["items"]),
+                (&kind, &json!({"type": "string"}))
+            );
+            let description = names["description"].as_str().unwrap();
+            assert!(description.starts_with("All names"), "{description}");
+        }
+        let is_required = |schema: &str| {
+            let required = schemas[schema]["required"].as_array();
+            required.is_some_and(|fields| fields.contains(&json!("snis")))
+        };
+        assert!(is_required("certificates.answer") && !is_required("certificates"));
+        // Other entities that nest some have none of them in a body.
+        assert_eq!(schemas["services"]["properties"].get("routes"), None);
     }
 
     #[test]
