@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::harness::{Client, Gateway, Http2, Origin, Request, now, shop, wait_until};
+use crate::harness::{Client, Gateway, Http2, Origin, Reply, Request, now, shop, targets, wait_until};
 
 fn gateway(origin: &Origin, server: &str) -> Gateway {
     let listeners = "  listeners: [{address: 127.0.0.1:0}, {address: 127.0.0.1:0, h2c: true}]\n";
@@ -68,6 +68,40 @@ fn answers_of_our_own_are_the_same() {
         .assert_own_answer(413, "Payload too large");
     assert_eq!(client.get("/").status, 200);
     assert_eq!(origin.count(), 1);
+}
+
+/// That of an origin's answer is the time at which it is passed on, which Pingora writes after the last hook.
+#[test]
+fn every_answer_has_one_date() {
+    let (origin, gone) = (Origin::start("a"), Origin::refusing("gone"));
+    let service = |name: &str| {
+        format!(
+            "- {{name: {name}, host: {name}, retries: 0, routes: [{{name: {name}, paths: [/{name}]}}]}}\n"
+        )
+    };
+    let gateway = Gateway::start(&format!(
+        "server:\n  listeners: [{{address: 127.0.0.1:0, h2c: true}}]\nservices:\n{}{}{}upstreams:\n- name: there\n{}- name: gone\n{}- name: empty\n",
+        service("there"),
+        service("gone"),
+        service("empty"),
+        targets(&[(&origin, 1)]),
+        targets(&[(&gone, 1)]),
+    ));
+    let made = "Sun, 06 Nov 1994 08:49:37 GMT";
+    origin.answer(Reply::status(200).header("Date", made));
+    let mut client = Http2::connect(gateway.address());
+    for (path, status) in [("/there", 200), ("/gone", 502), ("/empty", 503), ("/none", 404)] {
+        let exchange = client.send(&Request::get(path));
+        let answer = client.answer(exchange);
+        assert_eq!(answer.status, status, "{path}");
+        let [date] = answer.headers.all("Date")[..] else {
+            panic!("{path}: {:?}", answer.headers);
+        };
+        assert!(
+            date.len() == made.len() && date.ends_with(" GMT") && date != made,
+            "{path}: {date}"
+        );
+    }
 }
 
 #[test]
