@@ -12,7 +12,7 @@ use axum::extract::{ConnectInfo, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use log::error;
+use log::{error, warn};
 use percent_encoding::percent_decode_str;
 use pingora_core::server::ShutdownWatch;
 use pingora_core::services::background::BackgroundService;
@@ -28,6 +28,7 @@ use super::{
     upstreams, write,
 };
 use crate::clock;
+use crate::config::Problem;
 use crate::config::reload::with_causes;
 use crate::control::{Author, Door, RefusedError, WriteError};
 use crate::entity::{Change, State as Entities};
@@ -317,6 +318,14 @@ impl Call {
     pub(super) fn own_path(&self) -> &str {
         let path = self.path.trim_end_matches('/');
         path.strip_prefix("/default").unwrap_or(path)
+    }
+
+    /// Logs what the author of a change should know of it, as of a file.
+    pub(super) fn warn(&self, warnings: &[Problem]) {
+        let Author { who, what } = self.author();
+        for warning in warnings {
+            warn!("{what} by {who}: {warning}");
+        }
     }
 
     fn author(&self) -> Author {

@@ -43,6 +43,7 @@ pub(super) async fn answer(api: &Api, call: &Call, method: &str) -> Answer {
     let ((), generation) = api
         .change(call, move |state| Ok((replace_all(state, &entities), ())))
         .await?;
+    call.warn(&loaded.warnings);
     *api.posted.lock().unwrap_or_else(PoisonError::into_inner) = Some((hash, generation));
     Ok(with_generation(
         respond(StatusCode::CREATED, &Value::Object(shown)),

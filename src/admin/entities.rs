@@ -16,8 +16,9 @@ use super::listing;
 use super::names::{Names, give_names, take_names};
 use super::wire::body::{read_body, read_change};
 use super::wire::refusal::Refusal;
-use super::write::{self, Draft};
+use super::write::{self, Draft, Drafted};
 use crate::clock;
+use crate::config::Problem;
 use crate::config::check::check_entity;
 use crate::entity::{self, Change, Entity, Kind, State};
 use crate::health;
@@ -139,7 +140,8 @@ async fn create(api: &Api, call: &Call, place: Place) -> Answer {
     let made = api.change(call, move |state| {
         let draft = draft(&place, body.clone(), place.find(state)?.parent, None);
         let now = draft.now;
-        let (change, entity) = draft.put(state, None)?;
+        let drafted = draft.put(state, None)?;
+        let entity = &drafted.entity;
         if state.get(entity.kind, entity.id).is_some() {
             return Err(match entity.kind.name() {
                 "plugins" => Refusal::id_in_use(&entity.id.to_string()),
@@ -149,24 +151,33 @@ async fn create(api: &Api, call: &Call, place: Place) -> Answer {
                 }
             });
         }
-        finish(state, change, entity, names.as_deref(), now)
+        finish(state, drafted, names.as_deref(), now)
     });
-    let ((entity, names), generation) = made.await?;
-    let response = respond(StatusCode::CREATED, &shown_with(call, &entity, &names));
-    Ok(with_generation(with_etag(response, &entity), generation))
+    let (made, generation) = made.await?;
+    call.warn(&made.warnings);
+    let response = respond(StatusCode::CREATED, &shown_with(call, &made.entity, &made.names));
+    Ok(with_generation(with_etag(response, &made.entity), generation))
 }
 
 /// What is shown of a change.
-type Made = (Arc<Entity>, Names);
+struct Made {
+    entity: Arc<Entity>,
+    names: Names,
+    warnings: Vec<Problem>,
+}
 
 /// The steps of a change with those for the names of a certificate; and what is shown of it afterwards.
 fn finish(
     state: &State,
-    change: Change,
-    entity: Arc<Entity>,
+    drafted: Drafted,
     names: Option<&[String]>,
     now: f64,
 ) -> Result<(Vec<Change>, Made), Refusal> {
+    let Drafted {
+        change,
+        entity,
+        warnings,
+    } = drafted;
     let changes = match names {
         Some(names) => give_names(state, &entity, change, names, now)?,
         None => vec![change],
@@ -176,7 +187,12 @@ fn finish(
         entity::apply(&mut after, &changes);
     }
     let names = Names::of(&after, &[&entity]);
-    Ok((changes, (entity, names)))
+    let made = Made {
+        entity,
+        names,
+        warnings,
+    };
+    Ok((changes, made))
 }
 
 async fn replace(api: &Api, call: &Call, place: Place) -> Answer {
@@ -203,14 +219,13 @@ async fn replace(api: &Api, call: &Call, place: Place) -> Answer {
         }
         let draft = draft(&place, body, found.parent, id);
         let now = draft.now;
-        let (change, entity) = draft.put(state, existing)?;
-        finish(state, change, entity, names.as_deref(), now)
+        let drafted = draft.put(state, existing)?;
+        finish(state, drafted, names.as_deref(), now)
     });
-    let ((entity, names), generation) = made.await?;
-    Ok(with_generation(
-        with_etag(json(shown_with(call, &entity, &names)), &entity),
-        generation,
-    ))
+    let (made, generation) = made.await?;
+    call.warn(&made.warnings);
+    let shown = shown_with(call, &made.entity, &made.names);
+    Ok(with_generation(with_etag(json(shown), &made.entity), generation))
 }
 
 async fn patch(api: &Arc<Api>, call: &Call, place: Place) -> Answer {
@@ -231,14 +246,16 @@ async fn patch(api: &Arc<Api>, call: &Call, place: Place) -> Answer {
         check_match(if_match.as_deref(), Some(&existing))?;
         let draft = draft(&place, body.clone(), found.parent, Some(existing.id));
         let now = draft.now;
-        let (change, entity) = draft.patch(state, &existing)?;
+        let drafted = draft.patch(state, &existing)?;
         if !is_forced {
-            refuse_void(&published.current(), &existing, &entity)?;
+            refuse_void(&published.current(), &existing, &drafted.entity)?;
         }
-        let (changes, made) = finish(state, change, entity, names.as_deref(), now)?;
+        let (changes, made) = finish(state, drafted, names.as_deref(), now)?;
         Ok((changes, (existing, made)))
     });
-    let ((before, (entity, names)), generation) = made.await?;
+    let ((before, made), generation) = made.await?;
+    call.warn(&made.warnings);
+    let Made { entity, names, .. } = made;
     let shown = shown_with(call, &entity, &names);
     let mut response = with_generation(with_etag(json(shown), &entity), generation);
     if entity.kind.name() == "services"

@@ -105,7 +105,7 @@ fn make(state: &State, kind: Kind, name: &str, certificate: Uuid, now: f64) -> R
             None => refusal,
         }
     })?;
-    Ok(made.0)
+    Ok(made.change)
 }
 
 /// The names of certificates, for those that are shown.

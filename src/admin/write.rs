@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::wire::refusal::Refusal;
 use crate::config::Problem;
-use crate::config::check::check_entity;
+use crate::config::check::{Sound, check_entity};
 use crate::config::entities::hash_password;
 use crate::config::schema::{self, Field, Made, Presence};
 use crate::control::Unbuildable;
@@ -26,13 +26,19 @@ pub(super) struct Draft {
     pub(super) now: f64,
 }
 
+/// What a draft has become.
+#[derive(Debug)]
+pub(super) struct Drafted {
+    /// The step that puts it in place.
+    pub(super) change: Change,
+    pub(super) entity: Arc<Entity>,
+    /// What its author should know of what is new in it.
+    pub(super) warnings: Vec<Problem>,
+}
+
 impl Draft {
     /// Makes the step that puts an entity in place, complete but for defaults: a PUT or a POST.
-    pub(super) fn put(
-        mut self,
-        state: &State,
-        existing: Option<&Entity>,
-    ) -> Result<(Change, Arc<Entity>), Refusal> {
+    pub(super) fn put(mut self, state: &State, existing: Option<&Entity>) -> Result<Drafted, Refusal> {
         self.make_up();
         self.finish(state, existing)
     }
@@ -58,26 +64,23 @@ impl Draft {
 
     /// Makes the step that changes some fields of an entity: a PATCH. Records are merged, other values
     /// replaced, and null stands for the default.
-    pub(super) fn patch(
-        mut self,
-        state: &State,
-        existing: &Entity,
-    ) -> Result<(Change, Arc<Entity>), Refusal> {
+    pub(super) fn patch(mut self, state: &State, existing: &Entity) -> Result<Drafted, Refusal> {
         let sent = std::mem::take(&mut self.body);
         let mut stored = existing.fields();
         make_room(&mut stored, &sent);
         let has_password = !is_absent(&sent, "password");
         self.body = merge(self.kind.schema().fields, stored, sent);
         if !has_password && let Some(hash) = existing.values.get("password").cloned() {
-            let (_, mut changed) = self.finish(state, Some(existing))?;
-            let entity = Arc::make_mut(&mut changed);
+            let mut drafted = self.finish(state, Some(existing))?;
+            let entity = Arc::make_mut(&mut drafted.entity);
             Arc::make_mut(&mut entity.values).insert("password".to_owned(), hash);
-            return Ok((put(state, changed.clone())?, changed));
+            drafted.change = put(state, drafted.entity.clone())?;
+            return Ok(drafted);
         }
         self.finish(state, Some(existing))
     }
 
-    fn finish(mut self, state: &State, existing: Option<&Entity>) -> Result<(Change, Arc<Entity>), Refusal> {
+    fn finish(mut self, state: &State, existing: Option<&Entity>) -> Result<Drafted, Refusal> {
         let (kind, schema) = (self.kind, self.kind.schema());
         refuse_forms_of_files(&self.body, schema)?;
         settle_algorithm(&mut self.body);
@@ -89,7 +92,10 @@ impl Draft {
         self.body.insert("id".to_owned(), Value::from(id.to_string()));
         self.body.insert("created_at".to_owned(), Value::from(created_at));
         self.body.shift_remove("updated_at");
-        let mut values = check_entity(kind, &self.body)
+        let Sound {
+            mut values,
+            mut warnings,
+        } = check_entity(kind, &self.body)
             .map_err(|problems| Refusal::schema_violation(schema, &problems))?;
         for field in schema.fields {
             resolve(field, &mut values, state)?;
@@ -104,7 +110,15 @@ impl Draft {
         let mut entity = Entity::new(kind, id, values);
         entity.updated_at = Some(self.now.floor());
         let entity = Arc::new(entity);
-        Ok((put(state, entity.clone())?, entity))
+        warnings.retain(|warning| is_new(warning, &entity, existing));
+        Ok(Drafted {
+            change: put(state, entity.clone())?,
+            warnings: warnings
+                .into_iter()
+                .map(|warning| about(&entity, warning))
+                .collect(),
+            entity,
+        })
     }
 
     fn given_id(&self) -> Result<Uuid, Refusal> {
@@ -127,6 +141,19 @@ impl Draft {
             (None, None) => self.now,
         }
     }
+}
+
+/// Says whether a field that is warned of has another value than before; who changes others knows already.
+fn is_new(warning: &Problem, entity: &Entity, existing: Option<&Entity>) -> bool {
+    let field = warning.path.split(['.', '[']).next().unwrap_or_default();
+    existing.is_none_or(|existing| existing.values.get(field) != entity.values.get(field))
+}
+
+/// Says of which entity a problem of a body is.
+fn about(entity: &Entity, mut problem: Problem) -> Problem {
+    problem.place.file = "body".to_owned();
+    problem.path = format!("{}[{}].{}", entity.kind.name(), entity.label(), problem.path);
+    problem
 }
 
 /// Puts an entity into a state, in the words of Kong's errors.

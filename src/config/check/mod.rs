@@ -435,14 +435,20 @@ impl<'s> Checker<'s> {
     }
 }
 
+/// An entity without an error.
+#[derive(Debug)]
+pub(crate) struct Sound {
+    /// Its values, with defaults for what was not given.
+    pub(crate) values: Map<String, Value>,
+    /// What its author should know.
+    pub(crate) warnings: Vec<Problem>,
+}
+
 /// Judges an entity that no file holds: a body of the Admin API, or what a merge has made.
 ///
 /// # Errors
 /// Every problem, if at least one of them is an error.
-pub(crate) fn check_entity(
-    kind: Kind,
-    written: &Map<String, Value>,
-) -> Result<Map<String, Value>, Vec<Problem>> {
+pub(crate) fn check_entity(kind: Kind, written: &Map<String, Value>) -> Result<Sound, Vec<Problem>> {
     let sources = Sources::default();
     let mut checker = Checker::new(&sources, Vec::new());
     let value = Value::Object(written.clone());
@@ -454,7 +460,10 @@ pub(crate) fn check_entity(
     let checked = checker.entity(kind.schema(), None, at);
     let has_errors = checker.has_errors();
     match checked {
-        Some(checked) if !has_errors => Ok(checked.values),
+        Some(Checked { values, .. }) if !has_errors => Ok(Sound {
+            values,
+            warnings: checker.finish(),
+        }),
         _ => Err(checker.finish()),
     }
 }

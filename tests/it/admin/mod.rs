@@ -130,3 +130,36 @@ fn a_write_that_cannot_be_built_takes_no_other_with_it() {
     let routes = gateway.admin().get("/routes?size=1000").expect(200);
     assert_eq!(routes["data"].as_array().unwrap().len(), 5 * ROUNDS);
 }
+
+#[test]
+fn a_field_without_effect_is_warned_of_once_as_in_a_file() {
+    let gateway = Gateway::start("");
+    let mut admin = gateway.admin();
+    let route = json!({"name": "cart", "paths": ["/cart"], "request_buffering": false});
+    admin.send("POST", "/routes", route.clone()).expect(201);
+    gateway.wait_for_log(
+        "POST /routes by 127.0.0.1: body: warning: routes[cart].request_buffering: accepted without effect",
+    );
+    // Nothing is refused and warned of, nor warned of again by who changes other fields.
+    admin.send("POST", "/routes", route).expect(409);
+    admin
+        .send("PATCH", "/routes/cart", json!({"paths": ["/other"]}))
+        .expect(200);
+    let service = json!({"url": "https://shop.internal", "tls_verify_depth": 2});
+    admin.send("PUT", "/services/shop", service).expect(200);
+    gateway.wait_for_log(
+        "PUT /services/shop by 127.0.0.1: body: warning: services[shop].tls_verify_depth: accepted without effect",
+    );
+    let plugin = json!({"name": "key-auth", "config": {"key_in_body": true}});
+    admin.send("POST", "/plugins", plugin).expect(201);
+    gateway.wait_for_log(".config.key_in_body: accepted without effect");
+    let change = json!({"request_buffering": true, "response_buffering": false});
+    admin.send("PATCH", "/routes/cart", change).expect(200);
+    gateway.wait_for_log(
+        "PATCH /routes/cart by 127.0.0.1: body: warning: routes[cart].response_buffering: accepted without effect",
+    );
+    let whole = json!({"_format_version": "3.0", "routes": [{"name": "cart", "paths": ["/"], "response_buffering": false}]});
+    admin.send("POST", "/config", whole).expect(201);
+    gateway.wait_for_log("routes[0].response_buffering: accepted without effect");
+    assert_eq!(gateway.log_text().matches("accepted without effect").count(), 5);
+}
