@@ -57,7 +57,7 @@ pub(crate) static SERVICES: Entity = Entity {
             "Whether the origin's certificate is verified, with https and grpcs; null stands for true.",
         ),
         Field::new("tls_verify_depth", Kind::Integer { min: 0, max: 64 }, "Longest chain of certificates of the origin.")
-            .without_effect("a chain is followed as far as it leads; its length proves nothing"),
+            .without_effect("a chain may always have up to six certificates between the origin's and the authority's"),
         Field::new(
             "ca_certificates",
             Kind::List { of: &Kind::Text(&format::UUID), min: 0, is_set: false },

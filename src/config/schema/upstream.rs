@@ -154,7 +154,7 @@ pub(crate) static UPSTREAMS: Entity = Entity {
             Kind::Reference("certificates"),
             "Certificate shown to the Targets.",
         )
-        .without_effect("Serin does not speak TLS to origins yet"),
+        .without_effect("a Service shows its own: give it the 'client_certificate'"),
         Field::new(
             "use_srv_name",
             Kind::Boolean,
