@@ -1,6 +1,8 @@
 //! TLS towards origins: who is verified, by whom, under which name, and what is shown.
 
-use crate::harness::{Authority, Command, Gateway, Origin, Request, complete};
+use serde_json::{Value, json};
+
+use crate::harness::{Authority, Command, Gateway, Origin, Request, complete, der};
 
 /// A Service that speaks TLS to one origin by its address, for which the origin has a certificate.
 fn config(origin: &Origin, service: &str, more: &str) -> String {
@@ -142,5 +144,66 @@ fn a_certificate_is_shown_to_an_origin_that_asks() {
         &service(&format!("client_certificate: {}, ", id(3))),
         &certificates,
     ));
+    assert_eq!(gateway.get("/").text(), "a");
+}
+
+/// Pingora's pool knows of a client's certificate its serial number alone.
+#[test]
+fn services_with_other_certificates_of_one_number_share_no_connection() {
+    let trusted = Authority::new();
+    let origin = Origin::start_mutual_tls("a", &trusted, &["127.0.0.1"]);
+    let shown = [(); 2].map(|()| trusted.numbered_pair(&["gateway.example"], 7));
+    let service = |name: &str, certificate: u8| {
+        format!(
+            "- {{name: {name}, protocol: https, host: shop, retries: 0, ca_certificates: [{}], client_certificate: {}, routes: [{{name: {name}, paths: [/{name}]}}]}}\n",
+            id(1),
+            id(certificate)
+        )
+    };
+    let certificate = |number: u8, (cert, key): &(String, String)| {
+        format!("- {{id: {}, cert: {cert:?}, key: {key:?}}}\n", id(number))
+    };
+    let gateway = Gateway::start(&format!(
+        "services:\n{}{}upstreams:\n- {{name: shop, targets: [{{target: '{}'}}]}}\nca_certificates:\n{}certificates:\n{}{}",
+        service("one", 3),
+        service("two", 4),
+        origin.address(),
+        authority(1, &trusted),
+        certificate(3, &shown[0]),
+        certificate(4, &shown[1]),
+    ));
+    let mut client = gateway.client();
+    for path in ["/one", "/two", "/one", "/two"] {
+        assert_eq!(client.get(path).status, 200);
+    }
+    let [one, two] = shown.map(|(cert, _)| Some(der(&cert)));
+    let received = origin.received().into_iter();
+    let seen: Vec<_> = received.map(|request| request.client_certificate).collect();
+    assert_eq!(seen, [one.clone(), two.clone(), one, two]);
+    // Each has one of its own, which it uses again.
+    assert_eq!(origin.connections(), 2);
+}
+
+#[test]
+fn an_origin_whose_certificate_has_expired_is_not_trusted() {
+    let trusted = Authority::new();
+    let origin = Origin::start_expired_tls("a", &trusted, &["127.0.0.1"]);
+    let authorities = format!("ca_certificates:\n{}", authority(1, &trusted));
+    let service = |more: &str| {
+        let service = format!("ca_certificates: [{}], {more}", id(1));
+        config(&origin, &service, &authorities)
+    };
+    let gateway = Gateway::start(&service("tls_verify: true, "));
+    let message = "An invalid response was received from the upstream server";
+    gateway.get("/").assert_own_answer(502, message);
+    assert_eq!(origin.count(), 0);
+    let line: Value = serde_json::from_str(&gateway.wait_for_lines("stdout", 1)[0]).unwrap();
+    let error = line["error"].as_str().unwrap();
+    assert!(error.contains("certificate expired"), "{error}");
+    assert_eq!(
+        (&line["status"], &line["target"]),
+        (&json!(502), &json!(origin.address().to_string()))
+    );
+    gateway.apply(&service("tls_verify: false, "));
     assert_eq!(gateway.get("/").text(), "a");
 }

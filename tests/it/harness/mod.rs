@@ -28,7 +28,7 @@ pub use gateway::{Command, Gateway, complete, replace};
 pub use grpc::GrpcOrigin;
 pub use http2::{Http2, runtime};
 pub use origin::{Origin, Received, Reply};
-pub use tls::{Authority, TlsClient, serial};
+pub use tls::{Authority, TlsClient, der, serial};
 
 /// How long anything may take before it counts as hanging. Far beyond what a loaded machine needs,
 /// so that a test never fails for being slow.

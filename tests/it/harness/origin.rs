@@ -116,6 +116,8 @@ pub struct Received {
     pub headers: Headers,
     /// Body, without its framing.
     pub body: Vec<u8>,
+    /// The certificate that the gateway has shown, DER.
+    pub client_certificate: Option<Vec<u8>>,
 }
 
 impl Received {
@@ -164,16 +166,22 @@ impl Origin {
 
     /// Starts an origin that speaks TLS, with a certificate for these names and addresses.
     pub fn start_tls(name: &str, authority: &Authority, names: &[&str]) -> Self {
-        let mut origin = Self::refusing(name);
-        origin.tls = Some(authority.server(names));
-        origin.accept();
-        origin
+        Self::start_with(name, authority.server(names))
+    }
+
+    /// Starts an origin that speaks TLS with a certificate whose time is over.
+    pub fn start_expired_tls(name: &str, authority: &Authority, names: &[&str]) -> Self {
+        Self::start_with(name, authority.expired_server(names))
     }
 
     /// Starts an origin that speaks TLS and insists on a certificate of the same authority.
     pub fn start_mutual_tls(name: &str, authority: &Authority, names: &[&str]) -> Self {
+        Self::start_with(name, authority.mutual_server(names))
+    }
+
+    fn start_with(name: &str, tls: Arc<ServerConfig>) -> Self {
         let mut origin = Self::refusing(name);
-        origin.tls = Some(authority.mutual_server(names));
+        origin.tls = Some(tls);
         origin.accept();
         origin
     }
@@ -414,6 +422,7 @@ fn serve_connection(mut stream: Wire, shared: &Watched<State>, name: &str) -> io
             target,
             headers: head.headers,
             body,
+            client_certificate: stream.client_certificate(),
         };
         shared.change(|state| state.received.push(received));
         let behaviour = shared.wait_for_ever(|state| match state.behaviour {

@@ -6,10 +6,12 @@ use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, SerialNumber, date_time_ymd,
+};
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{PrivatePkcs8KeyDer, ServerName};
+use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName};
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::{
@@ -39,29 +41,41 @@ impl Authority {
 
     /// Makes a certificate for these names and its key, both PEM.
     pub fn pair(&self, names: &[&str]) -> (String, String) {
-        let (certificate, key) = self.make(names);
-        (
-            pem("CERTIFICATE", certificate.der()),
-            pem("PRIVATE KEY", &key.serialize_der()),
-        )
+        as_pem(&self.make(names, |_| {}))
+    }
+
+    /// The same under this serial number, which a real authority would give to one certificate only.
+    pub fn numbered_pair(&self, names: &[&str], serial: u64) -> (String, String) {
+        let number = |params: &mut CertificateParams| params.serial_number = Some(SerialNumber::from(serial));
+        as_pem(&self.make(names, number))
     }
 
     /// The same with an RSA key, which is always the same one: such a key takes long to make.
     pub fn rsa_pair(&self, names: &[&str]) -> (String, String) {
         let key = include_str!("../../data/keys/rsa.pem");
         let der = PrivatePkcs8KeyDer::from_pem_slice(key.as_bytes()).unwrap();
-        let certificate = self.sign(names, &KeyPair::try_from(&der).unwrap());
+        let certificate = self.sign(names, &KeyPair::try_from(&der).unwrap(), |_| {});
         (pem("CERTIFICATE", certificate.der()), key.to_owned())
     }
 
-    fn make(&self, names: &[&str]) -> (rcgen::Certificate, KeyPair) {
+    fn make(
+        &self,
+        names: &[&str],
+        more: impl FnOnce(&mut CertificateParams),
+    ) -> (rcgen::Certificate, KeyPair) {
         let key = KeyPair::generate().unwrap();
-        (self.sign(names, &key), key)
+        (self.sign(names, &key, more), key)
     }
 
-    fn sign(&self, names: &[&str], key: &KeyPair) -> rcgen::Certificate {
+    fn sign(
+        &self,
+        names: &[&str],
+        key: &KeyPair,
+        more: impl FnOnce(&mut CertificateParams),
+    ) -> rcgen::Certificate {
         let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
-        let params = CertificateParams::new(names).unwrap();
+        let mut params = CertificateParams::new(names).unwrap();
+        more(&mut params);
         params.signed_by(key, &self.0).unwrap()
     }
 
@@ -87,7 +101,16 @@ impl Authority {
 
     /// Makes what a server needs that goes by these names and addresses.
     pub(super) fn server(&self, names: &[&str]) -> Arc<ServerConfig> {
-        self.configure(names, WebPkiClientVerifier::no_client_auth())
+        configure(self.make(names, |_| {}), WebPkiClientVerifier::no_client_auth())
+    }
+
+    /// The same with a certificate that was good for the first day of 2020.
+    pub(super) fn expired_server(&self, names: &[&str]) -> Arc<ServerConfig> {
+        let expire = |params: &mut CertificateParams| {
+            params.not_before = date_time_ymd(2020, 1, 1);
+            params.not_after = date_time_ymd(2020, 1, 2);
+        };
+        configure(self.make(names, expire), WebPkiClientVerifier::no_client_auth())
     }
 
     /// Makes what a server needs that insists on a certificate of this authority.
@@ -96,20 +119,34 @@ impl Authority {
         roots.add(self.0.der().clone()).unwrap();
         let provider = Arc::new(ring::default_provider());
         let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), provider);
-        self.configure(names, verifier.build().unwrap())
+        configure(self.make(names, |_| {}), verifier.build().unwrap())
     }
+}
 
-    fn configure(&self, names: &[&str], verifier: Arc<dyn ClientCertVerifier>) -> Arc<ServerConfig> {
-        let (certificate, key) = self.make(names);
-        let key = PrivatePkcs8KeyDer::from(key.serialize_der());
-        // Named, because a process may have more than one provider and none is the default by itself.
-        let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_client_cert_verifier(verifier)
-            .with_single_cert(vec![certificate.der().clone()], key.into());
-        Arc::new(config.unwrap())
-    }
+fn configure(
+    (certificate, key): (rcgen::Certificate, KeyPair),
+    verifier: Arc<dyn ClientCertVerifier>,
+) -> Arc<ServerConfig> {
+    let key = PrivatePkcs8KeyDer::from(key.serialize_der());
+    // Named, because a process may have more than one provider and none is the default by itself.
+    let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_client_cert_verifier(verifier)
+        .with_single_cert(vec![certificate.der().clone()], key.into());
+    Arc::new(config.unwrap())
+}
+
+fn as_pem((certificate, key): &(rcgen::Certificate, KeyPair)) -> (String, String) {
+    (
+        pem("CERTIFICATE", certificate.der()),
+        pem("PRIVATE KEY", &key.serialize_der()),
+    )
+}
+
+/// Reads a certificate in PEM.
+pub fn der(pem: &str) -> Vec<u8> {
+    CertificateDer::from_pem_slice(pem.as_bytes()).unwrap().to_vec()
 }
 
 fn pem(label: &str, der: &[u8]) -> String {

@@ -37,6 +37,12 @@ impl Wire {
         Some((tls.server_name().map(str::to_owned), result))
     }
 
+    /// Returns the certificate that the client has shown, DER.
+    pub fn client_certificate(&self) -> Option<Vec<u8>> {
+        let tls = self.tls.as_ref()?.borrow();
+        Some(tls.peer_certificates()?.first()?.to_vec())
+    }
+
     /// Closes both ways.
     pub fn close(&self) -> io::Result<()> {
         self.tcp.shutdown(Shutdown::Both)
