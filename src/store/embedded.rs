@@ -14,9 +14,11 @@ use uuid::Uuid;
 use super::file::LockedFile;
 use super::handle::Handle;
 use super::watch::{History, check_history};
-use super::{
-    CommitError, Committed, Entry, KEPT_ENTRIES, Loaded, Store, StoreError, Transaction, Watch, tables,
-};
+use super::{CommitError, Committed, Entry, Loaded, Store, StoreError, Transaction, Watch, tables};
+
+/// How many lines of the audit trail are kept: a change every minute for two months. The oldest go first,
+/// so that a store does not grow with the age of a system.
+const KEPT_ENTRIES: usize = 100_000;
 
 /// Keeps everything in one file, for one process at a time.
 ///

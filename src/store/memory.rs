@@ -11,9 +11,11 @@ use uuid::Uuid;
 
 use super::watch::{History, by_revision, check_history};
 use super::{
-    Base, Change, CommitError, Committed, Entry, KEPT_ENTRIES, Key, Loaded, Store, StoreError, Transaction,
-    Watch,
+    Base, Change, CommitError, Committed, Entry, Key, Loaded, Store, StoreError, Transaction, Watch,
 };
+
+/// How many lines of the audit trail are kept: enough to see what has happened lately, and some hundred KiB.
+const KEPT_ENTRIES: usize = 1000;
 
 /// Keeps everything in memory, with the promises of [`Store`] except that anything outlives the process.
 pub struct Memory(Arc<Shared>);
@@ -30,9 +32,15 @@ struct State {
     entities: BTreeMap<Key, Map<String, Value>>,
     bases: BTreeMap<String, Base>,
     notes: BTreeMap<Uuid, Value>,
-    entries: VecDeque<Entry>,
+    entries: VecDeque<Line>,
     /// The newest revision of which an entry has been let go.
     forgotten: u64,
+}
+
+/// A line of the audit trail as JSON, which takes a fifth of the memory of its values.
+struct Line {
+    revision: u64,
+    entry: Box<[u8]>,
 }
 
 impl Memory {
@@ -70,9 +78,34 @@ impl Shared {
     }
 }
 
+impl Line {
+    fn new(revision: u64, entry: &Entry) -> Result<Self, StoreError> {
+        let entry = serde_json::to_vec(entry).map_err(failed)?.into();
+        Ok(Self { revision, entry })
+    }
+
+    fn read(&self) -> Result<Entry, StoreError> {
+        let mut entry: Entry = serde_json::from_slice(&self.entry).map_err(failed)?;
+        entry.revision = self.revision;
+        Ok(entry)
+    }
+}
+
+/// Nothing that is kept fails to be written as JSON, or to be read again.
+fn failed(error: serde_json::Error) -> StoreError {
+    StoreError::Failed {
+        path: "in memory".into(),
+        source: error.into(),
+    }
+}
+
 impl State {
-    fn apply(&mut self, transaction: Transaction, kept_entries: usize) {
-        self.revision += 1;
+    fn apply(&mut self, transaction: Transaction, kept_entries: usize) -> Result<(), StoreError> {
+        let revision = self.revision + 1;
+        let lines = transaction.entries.iter().map(|entry| Line::new(revision, entry));
+        let lines = lines.collect::<Result<Vec<_>, _>>()?;
+        self.revision = revision;
+        self.entries.extend(lines);
         for change in transaction.changes {
             match change {
                 Change::Put(key, values) => {
@@ -89,19 +122,16 @@ impl State {
         if let Some(base) = transaction.base {
             self.bases.insert(base.source.clone(), base);
         }
-        for mut entry in transaction.entries {
-            entry.revision = self.revision;
-            self.entries.push_back(entry);
-        }
         while self.entries.len() > kept_entries {
             let oldest = self.entries.pop_front();
-            self.forgotten = oldest.map_or(self.forgotten, |entry| entry.revision);
+            self.forgotten = oldest.map_or(self.forgotten, |line| line.revision);
         }
+        Ok(())
     }
 
     /// Returns the place of the first entry of a revision above `revision`.
     fn after(&self, revision: u64) -> usize {
-        self.entries.partition_point(|entry| entry.revision <= revision)
+        self.entries.partition_point(|line| line.revision <= revision)
     }
 }
 
@@ -130,7 +160,7 @@ impl Store for Memory {
                 actual: state.revision,
             });
         }
-        state.apply(transaction, self.0.kept_entries);
+        state.apply(transaction, self.0.kept_entries)?;
         // Told under the lock, so that revisions are told in order.
         self.0.newest.send_replace(state.revision);
         Ok(state.revision)
@@ -153,11 +183,11 @@ impl Store for Memory {
             None => state.entries.len(),
         };
         let mut page: Vec<Entry> = Vec::new();
-        for entry in state.entries.range(..end).rev() {
-            if page.len() >= limit && page.last().is_none_or(|last| last.revision != entry.revision) {
+        for line in state.entries.range(..end).rev() {
+            if page.len() >= limit && page.last().is_none_or(|last| last.revision != line.revision) {
                 break;
             }
-            page.push(entry.clone());
+            page.push(line.read()?);
         }
         Ok(page)
     }
@@ -187,7 +217,8 @@ impl History for Shared {
         let state = self.lock();
         check_history(revision, state.forgotten)?;
         let last = state.revision.min(revision.saturating_add(limit as u64));
-        let entries = state.entries.range(state.after(revision)..state.after(last));
-        Ok(by_revision(revision, last, entries.cloned()))
+        let lines = state.entries.range(state.after(revision)..state.after(last));
+        let entries = lines.map(Line::read).collect::<Result<Vec<_>, _>>()?;
+        Ok(by_revision(revision, last, entries.into_iter()))
     }
 }

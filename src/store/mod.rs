@@ -36,10 +36,6 @@ pub use memory::Memory;
 pub use record::{Base, Change, Committed, Entry, EntryChange, Key, Loaded, Transaction};
 pub use watch::Watch;
 
-/// How many lines of the audit trail are kept: a change every minute for two months. The oldest go first,
-/// so that a store does not grow with the age of a system.
-pub const KEPT_ENTRIES: usize = 100_000;
-
 /// What outlives the process.
 #[async_trait]
 pub trait Store: Send + Sync + Debug {
