@@ -1,10 +1,10 @@
 //! Writes that arrive together and are made into one generation.
 //!
 //! Making a generation takes the time of a core, and requests are not to notice. So after each there is a
-//! rest, half as long as it took: of whoever writes without a pause the requests feel two thirds of a core at
-//! most. What comes meanwhile goes into the next generation, in which clients that write several at a time, get
-//! their answers together and come back together, find each other. (PostgreSQL's `commit_delay` is for
-//! the second, with a fixed time.) A write that comes later than that waits for nothing.
+//! rest, as long as it took: of whoever writes without a pause the requests feel half a core at most. What
+//! comes meanwhile goes into the next generation, in which clients that write several at a time, get their
+//! answers together and come back together, find each other. (PostgreSQL's `commit_delay` is for the
+//! second, with a fixed time.) A write that comes later than that waits for nothing.
 
 use std::pin::pin;
 use std::time::{Duration, Instant};
@@ -18,8 +18,7 @@ use super::door::{Errand, Request, Write};
 /// that one that cannot be built costs little when they are tried again one by one.
 const MAX_BATCH: usize = 256;
 
-/// Part of what a generation cost that the rest after it lasts, and how long at most.
-const REST: u32 = 2;
+/// How long the rest after a generation lasts at most.
 const MAX_REST: Duration = Duration::from_millis(50);
 
 /// The rest between generations.
@@ -67,7 +66,7 @@ impl Gathering {
 
     /// Begins the rest after a generation that took so long.
     pub(super) fn rest(&mut self, now: Instant, took: Duration) {
-        self.rest_end = now + (took / REST).min(MAX_REST);
+        self.rest_end = now + took.min(MAX_REST);
     }
 }
 
@@ -115,10 +114,10 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_generation_rests_half_as_long_as_the_last_one_took() {
+    async fn a_generation_rests_as_long_as_the_last_one_took() {
         let (count, took) = gathered_after(GENERATION).await;
-        assert!((10..=12).contains(&count), "{count}");
-        assert!(took >= GENERATION / 2 && took < GENERATION, "{took:?}");
+        assert!((20..=22).contains(&count), "{count}");
+        assert!(took >= GENERATION && took < 2 * GENERATION, "{took:?}");
     }
 
     #[tokio::test(start_paused = true)]
