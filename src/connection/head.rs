@@ -48,6 +48,7 @@ pub(super) struct Head {
     lines: usize,
     request_line: RequestLine,
     line: Line,
+    has_ended: bool,
     /// Set up at the first wait: most headers come whole.
     deadline: Option<Pin<Box<Sleep>>>,
 }
@@ -96,6 +97,7 @@ impl Head {
             lines: 0,
             request_line: RequestLine::Awaited,
             line: Line::Start,
+            has_ended: false,
             deadline: None,
         }
     }
@@ -117,7 +119,10 @@ impl Head {
         loop {
             let rest = &bytes[at..];
             match (self.line, rest.first()?) {
-                (Line::Start | Line::AfterCr, b'\n') => return Some(at + 1),
+                (Line::Start | Line::AfterCr, b'\n') => {
+                    self.has_ended = true;
+                    return Some(at + 1);
+                }
                 (Line::Start, b'\r') => {
                     self.line = Line::AfterCr;
                     at += 1;
@@ -148,6 +153,11 @@ impl Head {
     /// Says whether it is over, where that follows from its bytes alone.
     pub fn is_whole(&self) -> bool {
         self.protocol == Protocol::Http2 && self.bytes >= PREFACE_BYTES
+    }
+
+    /// Says whether the empty line has come that ends it.
+    pub fn has_ended(&self) -> bool {
+        self.has_ended
     }
 
     /// Returns why no more of it is read, if so.

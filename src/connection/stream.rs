@@ -1,5 +1,6 @@
 //! A client's stream that keeps to its limits and can be made to end.
 
+use std::cell::RefCell;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::Pin;
@@ -9,6 +10,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use pingora_core::protocols::raw_connect::ProxyDigest;
 use pingora_core::protocols::tls::{SslDigest, TlsRef};
 use pingora_core::protocols::{
@@ -17,7 +19,7 @@ use pingora_core::protocols::{
 };
 use pingora_http::ResponseHeader;
 use pingora_timeout::timeout;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 
 use super::closing::Closing;
 use super::date::Piece;
@@ -27,6 +29,15 @@ use super::{Connection, Reason, Refusal};
 use crate::clock;
 use crate::lifecycle::IDLE_GRACE;
 use crate::metrics::metrics;
+
+/// What is read at once while a request is awaited: most headers whole, and of a body as much as Pingora
+/// would read with the header.
+const PIECE_BYTES: usize = 8 * 1024;
+
+thread_local! {
+    /// Where the beginning of a request is read to: one for all connections that wait.
+    static PIECE: RefCell<[u8; PIECE_BYTES]> = const { RefCell::new([0; PIECE_BYTES]) };
+}
 
 /// A client's stream between the socket, or TLS, and Pingora.
 ///
@@ -39,13 +50,12 @@ pub struct Guarded {
     connection: Arc<Connection>,
     protocol: Protocol,
     idle: Idle,
-    /// The first byte of a request, by which the wait for it ended.
-    first: Option<u8>,
+    /// What was read and Pingora has not got yet. First the header, by which the wait for it ended; then
+    /// what came with it and is behind it: the beginning of the body, which is so read in one piece with
+    /// what follows, or what a client had no business to send yet.
+    ahead: Bytes,
     /// The header that is awaited.
     head: Option<Head>,
-    /// What came with the header and is behind it: the beginning of the body, which is so read in one
-    /// piece with what follows, or what a client had no business to send yet.
-    surplus: Vec<u8>,
     /// The way to the end, once begun.
     closing: Option<Closing>,
 }
@@ -58,9 +68,8 @@ impl Guarded {
             connection,
             protocol,
             idle: Idle::new(),
-            first: None,
+            ahead: Bytes::new(),
             head: None,
-            surplus: Vec::new(),
             closing: None,
         }
     }
@@ -81,37 +90,36 @@ impl Guarded {
     }
 
     /// Waits until a request begins; says whether one does. Nothing is held meanwhile but the stream
-    /// itself, so an idle connection costs little.
+    /// itself, not even a buffer, so an idle connection costs little.
     pub async fn has_request(
         &mut self,
         limit: Duration,
         stopping: Pin<&mut impl Future<Output = ()>>,
     ) -> bool {
-        let mut first = [0];
+        let stream = &mut self.stream;
         self.idle.begin(clock::monotonic(), limit);
         let began = tokio::select! {
             // What has come is served, also when the proxy stops.
             biased;
-            began = self.stream.read(&mut first) => began,
-            () = stopping => match timeout(IDLE_GRACE, self.stream.read(&mut first)).await {
+            began = poll_fn(|ctx| poll_begin(stream, ctx)) => began,
+            () = stopping => match timeout(IDLE_GRACE, poll_fn(|ctx| poll_begin(stream, ctx))).await {
                 Ok(began) => began,
                 Err(_) => return false,
             },
             () = poll_fn(|ctx| self.idle.poll(ctx)) => return false,
         };
-        let is_request = matches!(began, Ok(1));
-        self.first = is_request.then_some(first[0]);
-        is_request
+        self.ahead = began.unwrap_or_default();
+        !self.ahead.is_empty()
     }
 
     /// Returns what came with the last header, is behind it, and was not read since.
     pub(super) fn surplus(&self) -> &[u8] {
-        &self.surplus
+        &self.ahead
     }
 
     /// Says whether the client sent more than its request: it is not to send the next one before the answer.
     pub fn is_overread(&self) -> bool {
-        !self.surplus.is_empty()
+        !self.ahead.is_empty()
     }
 
     /// Closes it.
@@ -151,21 +159,17 @@ impl Guarded {
             self.refuse(reason);
             return Poll::Ready(Err(refused()));
         }
-        if head.is_malformed() || !self.surplus.is_empty() {
+        if head.is_malformed() || (head.has_ended() && !self.ahead.is_empty()) {
             return Poll::Ready(Err(refused()));
         }
         let before = buffer.filled().len();
-        if let Some(first) = self.first.take() {
-            buffer.put_slice(&[first]);
-        }
-        match Pin::new(&mut self.stream).poll_read(ctx, buffer) {
-            Poll::Pending if buffer.filled().len() == before => {
-                ready!(head.poll_deadline(ctx));
-                self.refuse(Reason::HeaderTimeout);
-                return Poll::Ready(Err(refused()));
-            }
-            Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-            Poll::Pending | Poll::Ready(Ok(())) => {}
+        if !self.ahead.is_empty() {
+            let count = self.ahead.len().min(buffer.remaining());
+            buffer.put_slice(&self.ahead[..count]);
+        } else if Pin::new(&mut self.stream).poll_read(ctx, buffer)?.is_pending() {
+            ready!(head.poll_deadline(ctx));
+            self.refuse(Reason::HeaderTimeout);
+            return Poll::Ready(Err(refused()));
         }
         let new = &buffer.filled()[before..];
         let end = head.note(new);
@@ -176,13 +180,15 @@ impl Guarded {
             self.refuse(Reason::Malformed);
             return Poll::Ready(Ok(()));
         }
+        let count = end.unwrap_or(new.len());
+        if !self.ahead.is_empty() {
+            drop(self.ahead.split_to(count));
+        } else if count < new.len() {
+            self.ahead = Bytes::copy_from_slice(&new[count..]);
+        }
+        buffer.set_filled(before + count);
         if head.is_whole() {
             self.head = None;
-        } else if let Some(end) = end
-            && end < new.len()
-        {
-            self.surplus = new[end..].to_vec();
-            buffer.set_filled(before + end);
         }
         Poll::Ready(Ok(()))
     }
@@ -193,17 +199,12 @@ impl Guarded {
         if !self.connection.is_body_due.load(Ordering::Relaxed) {
             return Poll::Pending;
         }
-        let count = self.surplus.len().min(buffer.remaining());
-        buffer.put_slice(&self.surplus[..count]);
-        if count < self.surplus.len() {
-            self.surplus.drain(..count);
-        } else {
-            self.surplus = Vec::new();
-            if buffer.remaining() > 0
-                && let Poll::Ready(Err(error)) = self.poll_read_body(ctx, buffer)
-            {
-                return Poll::Ready(Err(error));
-            }
+        let count = self.ahead.len().min(buffer.remaining());
+        buffer.put_slice(&self.ahead.split_to(count));
+        if buffer.remaining() > 0
+            && let Poll::Ready(Err(error)) = self.poll_read_body(ctx, buffer)
+        {
+            return Poll::Ready(Err(error));
         }
         Poll::Ready(Ok(()))
     }
@@ -240,6 +241,15 @@ impl Guarded {
     }
 }
 
+/// Reads the beginning of a request; nothing at the stream's end.
+fn poll_begin(stream: &mut Stream, ctx: &mut Context<'_>) -> Poll<io::Result<Bytes>> {
+    PIECE.with_borrow_mut(|piece| {
+        let mut piece = ReadBuf::new(piece);
+        ready!(Pin::new(stream).poll_read(ctx, &mut piece))?;
+        Poll::Ready(Ok(Bytes::copy_from_slice(piece.filled())))
+    })
+}
+
 /// Returns the connection that left itself with this digest.
 pub(super) fn connection_of(digest: &Digest) -> Option<&Arc<Connection>> {
     digest.proxy_digest.as_ref()?.user_data.as_ref()?.downcast_ref()
@@ -268,7 +278,7 @@ impl AsyncRead for Guarded {
         if self.connection.is_ending() {
             return Poll::Ready(Err(ended()));
         }
-        match self.surplus.is_empty() {
+        match self.ahead.is_empty() {
             true => self.poll_read_body(ctx, buffer),
             false => self.poll_read_surplus(ctx, buffer),
         }

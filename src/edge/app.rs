@@ -97,12 +97,12 @@ impl Edge {
         let (stream, protocol, server_name) = match self.protocol {
             ListenProtocol::Http => (stream, Protocol::Http1, None),
             ListenProtocol::H2c => (stream, Protocol::Http2, None),
-            ListenProtocol::Https => match self.worker.shake_hands(stream).await {
+            ListenProtocol::Https => match Box::pin(self.worker.shake_hands(stream)).await {
                 Some(secure) => secure,
                 None => return,
             },
         };
-        // Pingora serves a connection in one task from here to its end.
+        // A connection is served in one task from here to its end.
         let task = poll_fn(|ctx| Poll::Ready(ctx.waker().clone())).await;
         let listed = self.worker.connections.open(task, server_name);
         let mut stream = Guarded::new(stream, listed.connection().clone(), protocol);
@@ -110,9 +110,7 @@ impl Edge {
             Protocol::Http1 => self.worker.serve_http1(stream, shutdown).await,
             Protocol::Http2 => {
                 stream.await_header(self.worker.head_limits());
-                self.worker
-                    .serve_http2(stream, listed.connection(), shutdown)
-                    .await;
+                Box::pin((self.worker).serve_http2(stream, listed.connection(), shutdown)).await;
             }
         }
         if let Some(refusal) = listed.connection().refusal() {
@@ -214,7 +212,10 @@ impl ServerApp for Edge {
     async fn process_new(self: &Arc<Self>, mut stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
         metrics().connections_accepted.inc();
         let admitted = self.admit(&mut stream).await?;
-        self.serve(stream, admitted, shutdown).await;
+        let edge = self.clone();
+        let shutdown = shutdown.clone();
+        // In a task of its own, since that of Pingora keeps 8 KiB for a handshake until its end.
+        tokio::spawn(async move { edge.serve(stream, admitted, &shutdown).await });
         None
     }
 

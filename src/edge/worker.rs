@@ -29,9 +29,9 @@ use crate::proxy::Gateway;
 use crate::snapshot::Published;
 use crate::tls;
 
-/// What is read of a client at once. Bodies are read past it, into larger buffers; it is there for
-/// headers, and each idle connection keeps one. Pingora's 64 KiB cost a new connection time to clear.
-const READ_BUFFER: usize = 8 * 1024;
+/// What Pingora's stream reads ahead of the PROXY protocol's header, which is read byte by byte. Requests are
+/// read in larger pieces, past it, and each connection that has it keeps it.
+const PROXY_PROTOCOL_BUFFER: usize = 512;
 
 /// What all workers have in common.
 pub struct Shared {
@@ -88,7 +88,12 @@ impl Worker {
                 ListenAddress::Inet(_) => ListenerConfig::tcp(listener.name()),
                 ListenAddress::Unix(_) => ListenerConfig::uds(listener.name()),
             };
-            let buffer = L4BufferSettings::default().read(READ_BUFFER);
+            let read_ahead = if settings.proxy_protocol {
+                PROXY_PROTOCOL_BUFFER
+            } else {
+                0
+            };
+            let buffer = L4BufferSettings::default().read(read_ahead);
             let edge = Edge::new(worker.clone(), settings);
             let mut service = listening::Service::new(name.clone(), edge);
             service.add_listener(endpoint.l4_buffer(buffer));
