@@ -7,7 +7,9 @@ RUN apt-get update \
     && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
 COPY . .
-RUN cargo build --profile dist --locked \
+# With a profile of bench/pgo, if there is one.
+RUN if [ -f serin.profdata ]; then export RUSTFLAGS=-Cprofile-use=/src/serin.profdata; fi \
+    && cargo build --profile dist --locked \
     && install -D target/dist/serin /image/serin \
     && strip --strip-debug /image/serin \
     && mkdir /image/state
