@@ -10,6 +10,8 @@ use crate::harness::{Client, Gateway, HANG_LIMIT, Http2, Origin, Request, now, s
 const LARGE: usize = 1 << 30;
 /// What a body of a gigabyte may add to the memory of the gateway.
 const MEMORY_KIB: u64 = 32 * 1024;
+/// What a connection may take that waits for its next request.
+const WAITING_KIB: u64 = 12;
 
 fn gateway(origin: &Origin, server: &str) -> Gateway {
     let listeners = "  listeners: [{address: 127.0.0.1:0}, {address: 127.0.0.1:0, h2c: true}]\n";
@@ -130,4 +132,22 @@ fn a_gigabyte_goes_up_and_down_in_bounded_memory() {
     assert_eq!(client.receive().text(), "read");
     let grown = gateway.peak_memory_kib() - before;
     assert!(grown < MEMORY_KIB, "{grown} KiB");
+}
+
+#[test]
+fn a_connection_that_waits_for_its_next_request_takes_little_memory() {
+    const COUNT: usize = 500;
+    let origin = Origin::start("a");
+    let gateway = gateway(&origin, "  threads: 1\n");
+    let served = || {
+        let mut client = gateway.client();
+        assert_eq!(client.get("/").status, 200);
+        client
+    };
+    let first: Vec<Client> = (0..100).map(|_| served()).collect();
+    let before = gateway.peak_memory_kib();
+    let others: Vec<Client> = (0..COUNT).map(|_| served()).collect();
+    let each = (gateway.peak_memory_kib() - before) / COUNT as u64;
+    assert!(each < WAITING_KIB, "{each} KiB");
+    drop((first, others));
 }
