@@ -20,7 +20,7 @@ use crate::config::reload::{Fingerprint, Reload, Source, with_causes};
 use crate::config::{Known, Loaded, load};
 use crate::control::{Keeper, RefusedError};
 use crate::descriptors;
-use crate::edge::{BindError, Listener, Shared, Worker};
+use crate::edge::{BindError, Listener, Shared, Spread, Worker};
 use crate::health::{HealthService, Observed, dns};
 use crate::lifecycle::{Intake, Lifecycle, SignalWatch};
 use crate::model::{self, ListenAddress, Settings};
@@ -275,6 +275,7 @@ fn assemble(
         tls: Arc::new(tls),
         published: published.clone(),
         admission: Arc::default(),
+        spread: Spread::over(workers),
         lifecycle: lifecycle.clone(),
     };
     for number in 0..workers {
@@ -321,7 +322,7 @@ fn listen(
         Some(socket) => Listener::inherited(socket)?,
         None => Listener::bind(address)?,
     };
-    held.add(role, name, listener.duplicate()?);
+    held.add(role, name, listener.duplicate()?.into());
     Ok(listener)
 }
 

@@ -25,12 +25,14 @@ mod http2;
 mod idle;
 mod list;
 mod refusal;
+mod socket;
 mod stream;
 mod whereabouts;
 
 pub use head::{HeadLimits, Protocol};
 pub use list::{Connections, Listed, end_exchanges};
 pub use refusal::{Reason, Refusal};
+pub use socket::ClientSocket;
 pub use stream::Guarded;
 
 use std::future::poll_fn;

@@ -11,7 +11,6 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
 
-use async_trait::async_trait;
 use futures_util::FutureExt;
 use log::debug;
 use pingora_core::apps::{HttpPersistentSettings, HttpServerApp, ServerApp};
@@ -23,6 +22,7 @@ use pingora_timeout::timeout;
 
 use super::admission::{Admission, Admitted};
 use super::proxy_protocol;
+use super::spread::Taken;
 use crate::connection::{Connection, Connections, Guarded, HeadLimits, Protocol};
 use crate::metrics::metrics;
 use crate::model::{ListenProtocol, Listener};
@@ -93,7 +93,19 @@ impl Edge {
             .then_some(admitted)
     }
 
-    async fn serve(&self, stream: Stream, admitted: Admitted, shutdown: &ShutdownWatch) {
+    /// Serves a connection that was accepted, in a task of its own.
+    pub(super) fn serve(self: Arc<Self>, mut stream: Stream, taken: Taken, shutdown: &ShutdownWatch) {
+        metrics().connections_accepted.inc();
+        let shutdown = shutdown.clone();
+        tokio::spawn(async move {
+            if let Some(admitted) = self.admit(&mut stream).await {
+                self.serve_admitted(stream, admitted, &shutdown).await;
+            }
+            drop(taken);
+        });
+    }
+
+    async fn serve_admitted(&self, stream: Stream, admitted: Admitted, shutdown: &ShutdownWatch) {
         let (stream, protocol, server_name) = match self.protocol {
             ListenProtocol::Http => (stream, Protocol::Http1, None),
             ListenProtocol::H2c => (stream, Protocol::Http2, None),
@@ -204,23 +216,5 @@ impl EdgeWorker {
                 Err(_) => return,
             };
         }
-    }
-}
-
-#[async_trait]
-impl ServerApp for Edge {
-    async fn process_new(self: &Arc<Self>, mut stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
-        metrics().connections_accepted.inc();
-        let admitted = self.admit(&mut stream).await?;
-        let edge = self.clone();
-        let shutdown = shutdown.clone();
-        // In a task of its own, since that of Pingora keeps 8 KiB for a handshake until its end.
-        tokio::spawn(async move { edge.serve(stream, admitted, &shutdown).await });
-        None
-    }
-
-    /// Called when no more connections are accepted: ends those without a request.
-    async fn cleanup(&self) {
-        self.worker.proxy.cleanup().await;
     }
 }

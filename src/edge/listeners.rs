@@ -1,23 +1,21 @@
 //! Listening sockets: bound once, before anything starts, and shared by the workers.
 //!
 //! Pingora would bind inside each service, retry for half a minute and then panic in a task while
-//! the process lives on; and it would hand two services on one address the same descriptor, which
-//! both close. So sockets are bound here, where a taken port is an error of `serin run`, and each
-//! worker gets a duplicate of its own in a descriptor table of its own.
+//! the process lives on. So sockets are bound here, where a taken port is an error of `serin run`, and
+//! each worker gets a duplicate.
 //!
-//! Duplicates of one socket share one accept queue, so whichever worker is idle takes the next
-//! connection. `SO_REUSEPORT` would give each worker its own queue, into which the kernel hashes
+//! Duplicates of one socket share one accept queue, from which the workers take in turn
+//! ([`Spread`](super::Spread)). `SO_REUSEPORT` would give each worker its own queue, into which the kernel hashes
 //! connections whether or not that worker is busy, and would let a second process bind the same
 //! port unnoticed.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::os::fd::{IntoRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
-use pingora_core::server::Fds;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use crate::model::ListenAddress;
@@ -74,13 +72,16 @@ impl Listener {
         Ok(Self { socket, address })
     }
 
-    /// Returns a duplicate, for another process.
+    /// Returns a duplicate, for a worker or for another process.
     ///
     /// # Errors
     ///
     /// When no descriptor is left.
-    pub fn duplicate(&self) -> io::Result<OwnedFd> {
-        Ok(self.socket.try_clone()?.into())
+    pub fn duplicate(&self) -> Result<Socket, BindError> {
+        self.socket.try_clone().map_err(|source| BindError {
+            address: self.address.clone(),
+            source,
+        })
     }
 
     /// Returns the address in force, with the port that was taken for 0.
@@ -91,28 +92,6 @@ impl Listener {
     /// Gives the socket away, for servers other than Pingora's.
     pub fn into_std(self) -> TcpListener {
         self.socket.into()
-    }
-
-    /// The name under which Pingora finds the socket in a table.
-    pub fn name(&self) -> String {
-        match &self.address {
-            ListenAddress::Inet(address) => address.to_string(),
-            ListenAddress::Unix(path) => path.display().to_string(),
-        }
-    }
-
-    /// Puts a duplicate into a table from which a Pingora service takes its sockets by name.
-    ///
-    /// # Errors
-    ///
-    /// When no descriptor is left.
-    pub fn add_duplicate(&self, table: &mut Fds) -> Result<(), BindError> {
-        let duplicate = self.socket.try_clone().map_err(|source| BindError {
-            address: self.address.clone(),
-            source,
-        })?;
-        table.add(self.name(), OwnedFd::from(duplicate).into_raw_fd());
-        Ok(())
     }
 }
 

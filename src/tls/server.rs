@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use pingora_core::listeners::tls::Acceptor;
 use pingora_core::protocols::Stream;
-use pingora_core::protocols::l4::stream::Stream as Socket;
 use pingora_core::protocols::tls::TlsStream;
 use pingora_timeout::timeout;
 use rustls::ServerConfig;
@@ -15,6 +14,7 @@ use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::version::{TLS12, TLS13};
 
+use crate::connection::ClientSocket;
 use crate::model::TlsVersion;
 use crate::snapshot::Published;
 
@@ -56,14 +56,18 @@ impl Server {
         Ok(Self(Acceptor::from_server_config(Arc::new(config))))
     }
 
-    /// Shakes hands over a stream that came from a listener without TLS.
+    /// Shakes hands over a client's socket.
     ///
     /// # Errors
     ///
     /// When that takes too long or fails.
-    pub async fn accept(&self, stream: Stream, limit: Duration) -> Result<TlsStream<Socket>, HandshakeError> {
-        let socket = stream.into_any().downcast::<Socket>();
-        let socket = socket.expect("a listener without TLS gives plain sockets");
+    pub async fn accept(
+        &self,
+        stream: Stream,
+        limit: Duration,
+    ) -> Result<TlsStream<ClientSocket>, HandshakeError> {
+        let socket = stream.into_any().downcast::<ClientSocket>();
+        let socket = socket.expect("what was accepted is a client's socket");
         match timeout(limit, self.0.tls_handshake(*socket)).await {
             Ok(Ok(stream)) => Ok(stream),
             Ok(Err(error)) => Err(HandshakeError::Failed(error)),

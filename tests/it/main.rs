@@ -50,6 +50,7 @@ mod http2;
 mod notify;
 mod panics;
 mod reload;
+mod spread;
 mod status;
 mod store;
 mod streams;
