@@ -3,10 +3,11 @@
 use std::io;
 use std::time::Duration;
 
-use log::{error, info};
+use log::{debug, error, info};
 use pingora_core::protocols::l4::stream::Stream as Transport;
 use pingora_core::protocols::{GetSocketDigest, SocketDigest, Stream, UniqueID};
 use pingora_core::server::ShutdownWatch;
+use rustix::io::Errno;
 use socket2::{SockAddr, Socket};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -57,14 +58,17 @@ impl Acceptor {
                     self.share.turn().await;
                     // Another worker may have been faster.
                     match ready.try_io(|socket| socket.get_ref().accept()) {
-                        Ok(accepted) => accepted.and_then(|(socket, peer)| open(socket, &peer)),
+                        Ok(accepted) => accepted,
                         Err(_) => continue,
                     }
                 }
                 Err(error) => Err(error),
             };
             match accepted {
-                Ok(stream) => serve(stream, self.share.take()),
+                Ok((socket, peer)) => match open(socket, &peer) {
+                    Ok(stream) => serve(stream, self.share.take()),
+                    Err(error) => debug!("{}: a connection is lost: {error}", self.name),
+                },
                 Err(error) if is_of_connection(&error) => {}
                 Err(error) => {
                     error!("{}: no connection can be taken: {error}", self.name);
@@ -76,10 +80,23 @@ impl Acceptor {
     }
 }
 
-/// Says whether an error is one of the connection, which its client has given up.
+/// Says whether an error is that of one connection: its client has given it up, or the network is in its way.
+/// After those the next one is to be taken at once (accept(2), "Error handling").
 fn is_of_connection(error: &io::Error) -> bool {
-    use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted};
-    matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted)
+    matches!(
+        Errno::from_io_error(error),
+        Some(
+            Errno::CONNABORTED
+                | Errno::INTR
+                | Errno::PERM
+                | Errno::PROTO
+                | Errno::NOPROTOOPT
+                | Errno::NETDOWN
+                | Errno::NETUNREACH
+                | Errno::HOSTDOWN
+                | Errno::HOSTUNREACH
+        )
+    )
 }
 
 fn open(socket: Socket, peer: &SockAddr) -> io::Result<Stream> {
@@ -98,4 +115,23 @@ fn open(socket: Socket, peer: &SockAddr) -> io::Result<Stream> {
     let _ = digest.peer_addr.set(peer.map(Into::into));
     stream.set_socket_digest(digest);
     Ok(Box::new(stream))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_that_is_lost_makes_nobody_wait_and_a_lack_of_descriptors_does() {
+        for (errno, is_lost) in [
+            (Errno::CONNABORTED, true),
+            (Errno::PROTO, true),
+            (Errno::HOSTUNREACH, true),
+            (Errno::MFILE, false),
+            (Errno::NFILE, false),
+            (Errno::NOMEM, false),
+        ] {
+            assert_eq!(is_of_connection(&errno.into()), is_lost, "{errno}");
+        }
+    }
 }
