@@ -10,12 +10,13 @@ use super::identity::{Identities, MEMBERS, make_id};
 use super::rows::Row;
 use super::schema::Presence;
 use crate::entity::{Entity, Kind, State};
+use crate::priority::patiently;
 
 /// Makes the entities of checked rows, in the order of the files. What `known` holds already shares its
 /// values, so that what did not change need not be built again.
 pub(super) fn entities(rows: &[Row<'_>], identities: &Identities, known: &State) -> Vec<Arc<Entity>> {
     let mut entities = Vec::with_capacity(rows.len());
-    for (index, row) in rows.iter().enumerate() {
+    for (index, row) in patiently(rows).enumerate() {
         let mut values = row.values.clone();
         for field in row.entity.fields {
             if field.presence == Presence::FileOnly {

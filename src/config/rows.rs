@@ -12,6 +12,7 @@ use super::mark::{Mark, Span};
 use super::schema::{Child, ENTITIES, Entity, KONG_ONLY, TOP_LEVEL};
 use super::suggest::nearest;
 use super::yaml::Document;
+use crate::priority::patiently;
 
 /// The version of Kong's format that Serin reads.
 const FORMAT_VERSION: &str = "3.0";
@@ -196,7 +197,7 @@ impl<'a> Rows<'a> {
                 return;
             }
         };
-        for (index, written) in items.iter().enumerate() {
+        for (index, written) in patiently(items).enumerate() {
             let mark = list.mark.and_then(|mark| mark.item(index)).or(list.mark);
             let path = path.index(index);
             let at = At {

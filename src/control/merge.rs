@@ -12,6 +12,7 @@ use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use crate::entity::{self, Change, Entity, Kind, State};
+use crate::priority::patiently;
 
 /// What a reload does.
 #[derive(Debug, Default)]
@@ -70,7 +71,7 @@ pub(super) fn merge(base: &State, live: &State, file: &State, order: &[Arc<Entit
     let mut merged = Merged::default();
     let mut born = now;
     let mut put = HashSet::new();
-    for said in order {
+    for said in patiently(order) {
         let before = base.get(said.kind, said.id);
         let is_dated =
             said.created_at.is_some() && before.is_none_or(|before| before.created_at != said.created_at);

@@ -13,6 +13,7 @@ use super::order::InOrder;
 use super::{Change, Entity, Kind};
 use crate::config::schema::Unique;
 use crate::config::schema::target::normal_target;
+use crate::priority::patiently;
 
 /// All entities.
 #[derive(Debug, Clone, Default)]
@@ -179,7 +180,9 @@ impl Table {
     fn in_order(&self) -> Arc<[Arc<Entity>]> {
         let sort = || {
             let time = |entity: &Entity| entity.created_at.unwrap_or(f64::MAX);
-            let mut rows: Vec<_> = self.rows.values().map(|row| (time(row), row)).collect();
+            let mut rows: Vec<_> = patiently(self.rows.values())
+                .map(|row| (time(row), row))
+                .collect();
             rows.sort_by(|(a, _), (b, _)| a.total_cmp(b));
             rows.into_iter().map(|(_, row)| row.clone()).collect()
         };

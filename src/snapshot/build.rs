@@ -23,6 +23,7 @@ use super::{
 use crate::access_log::AccessLog;
 use crate::health::Observed;
 use crate::model::{self, Configuration, Secret};
+use crate::priority::patiently;
 
 /// What a build needs beside the model.
 pub struct Builder<'a> {
@@ -57,7 +58,7 @@ impl Builder<'_> {
         let mut releases = ReleaseBuilder::new(&self, &source, &consumers);
         let mut routes = Vec::with_capacity(source.routes.len());
         // The Routes of a disabled Service leave the table; a Route without a Service stays, for 503.
-        for route in source.routes.iter() {
+        for route in patiently(&*source.routes) {
             let built: Option<&BuiltService> = match route.service {
                 None => None,
                 Some(id) => Some(match services.entry(id) {
@@ -127,7 +128,7 @@ impl Builder<'_> {
         let routes = previous.iter().flat_map(|previous| &previous.routes);
         // A release knows more than its Route and Service: where the canary is.
         let routes = routes.filter(|route| route.release.is_none());
-        routes.map(|route| (route.id, route)).collect()
+        patiently(routes.map(|route| (route.id, route))).collect()
     }
 
     /// Compiles a Service, or takes over the one there is when it and its pool are the same.

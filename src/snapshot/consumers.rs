@@ -21,6 +21,7 @@ use super::consumer::{Consumer, GroupId, Memberships, sorted};
 use super::issuer::Issuer;
 use super::table::Table;
 use crate::model;
+use crate::priority::patiently;
 
 /// A Consumer, by its position in the directory of one Snapshot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -85,7 +86,7 @@ impl Consumers {
         let mut keys = Vec::new();
         let mut passwords = Vec::new();
         let mut issuers = Vec::new();
-        for (position, consumer) in source.iter().map(Borrow::borrow).enumerate() {
+        for (position, consumer) in patiently(source).map(Borrow::borrow).enumerate() {
             let index = ConsumerIndex(number(position));
             list.push(Consumer::build(consumer, memberships.of(consumer)));
             keys.extend(consumer.keys.iter().map(|key| Key {

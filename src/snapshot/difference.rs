@@ -6,6 +6,7 @@ use std::sync::Arc;
 use ahash::RandomState;
 
 use super::{Destination, Route, Snapshot};
+use crate::priority::patiently;
 
 /// Routes that came and went with a snapshot. A Route is another one when anything about it has changed, its
 /// Service, its pool and its release among that.
@@ -24,7 +25,7 @@ impl<'a> Difference<'a> {
     pub(super) fn between(old: &'a Snapshot, new: &'a Snapshot) -> Self {
         let of_old: HashSet<*const Route, RandomState> = old.routes.iter().map(Arc::as_ptr).collect();
         let mut difference = Self::default();
-        for route in &new.routes {
+        for route in patiently(&new.routes) {
             match of_old.contains(&Arc::as_ptr(route)) {
                 true => difference.kept.push(route),
                 false => difference.came.push(route),

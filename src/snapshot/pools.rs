@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use super::{Builder, Upstream};
 use crate::model::{self, Algorithm, HealthChecks, Target, TargetHost, UpstreamKey, Weight};
+use crate::priority::patiently;
 
 /// The pools of the snapshot being built, each compiled or taken over once.
 pub(super) struct Pools<'a> {
@@ -47,7 +48,7 @@ impl<'a> Pools<'a> {
             in_use: HashSet::default(),
             known: None,
         };
-        for source in sources {
+        for source in patiently(sources) {
             let known = previous.get(&*source.name);
             let upstream = match known.filter(|known| known.is_built_from(source, builder.secret)) {
                 Some(known) => Arc::clone(known),

@@ -18,6 +18,7 @@ use regex::Regex;
 use regex_syntax::hir::literal::{ExtractKind, Extractor};
 
 use crate::model::{HeaderMatch, HostPattern, PathPattern, Route, ValueMatch};
+use crate::priority::patiently;
 
 /// What of a request the table looks at.
 #[derive(Debug, Clone, Copy)]
@@ -84,7 +85,7 @@ impl Router {
     /// Builds the table; `routes` are in the order that breaks ties, older first.
     pub fn build<'a>(routes: impl IntoIterator<Item = &'a Route>) -> Self {
         let mut sorted: Vec<(Precedence, Entry, String)> = Vec::new();
-        for (index, route) in routes.into_iter().enumerate() {
+        for (index, route) in patiently(routes).enumerate() {
             sorted.extend(entries_of(index, route));
         }
         sorted.sort_by(|(a, ..), (b, ..)| a.cmp(b));
@@ -92,7 +93,7 @@ impl Router {
         let mut router = Self::default();
         let mut groups: HashMap<HostKey, HashMap<String, Vec<u32>, RandomState>, RandomState> =
             HashMap::default();
-        for (rank, (_, entry, literal)) in sorted.into_iter().enumerate() {
+        for (rank, (_, entry, literal)) in patiently(sorted).enumerate() {
             let rank = u32::try_from(rank).expect("fewer than 2^32 routes");
             for host in host_keys(&entry.hosts) {
                 groups
@@ -166,7 +167,7 @@ impl Paths {
         let mut paths = Self::default();
         // Positions of the keys that are prefixes of the one being added, shortest first.
         let mut open: Vec<u32> = Vec::new();
-        for (key, ranks) in groups {
+        for (key, ranks) in patiently(groups) {
             while open
                 .last()
                 .is_some_and(|&at| !key.starts_with(&*paths.keys[at as usize]))

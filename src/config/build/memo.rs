@@ -10,6 +10,7 @@ use super::finding::Findings;
 use super::parts::Parts;
 use crate::entity::{Entity, State};
 use crate::model::{CaCertificate, Certificate, Consumer, List, Plugin, Route, Service, Upstream};
+use crate::priority::patiently;
 
 /// The parts of the last model, each with what it was built from.
 #[derive(Debug, Default)]
@@ -75,7 +76,7 @@ impl<T> Built<T> {
             let (entities, others) = sources.split_first().expect("every list is of some kind");
             let parts = Parts::of(others.iter().flat_map(|others| others.iter()));
             let mut from = Vec::new();
-            let list = entities.iter().filter_map(|entity| {
+            let list = patiently(&**entities).filter_map(|entity| {
                 from.clear();
                 from.push(entity);
                 from.extend(parts.of_parent(entity.id));

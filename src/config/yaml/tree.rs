@@ -12,6 +12,7 @@ use super::super::mark::{Span, narrow};
 use super::super::problem::{MAX_PROBLEMS, Problem};
 use super::super::source::Source;
 use super::syntax;
+use crate::priority::patiently;
 
 /// Deepest nesting; a complete configuration has about ten levels.
 pub(super) const MAX_DEPTH: usize = 64;
@@ -79,7 +80,7 @@ pub(super) fn build(source: &Source, index: usize) -> Result<Tree, Box<Problem>>
         has_root: false,
     };
     let mut documents = 0;
-    for event in Parser::new_from_str(&source.text) {
+    for event in patiently(Parser::new_from_str(&source.text)) {
         let (event, span) = event.map_err(|error| Box::new(syntax::from_scanner(source, &error)))?;
         match event {
             Event::DocumentStart(_) if documents > 0 => {
