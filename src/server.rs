@@ -279,7 +279,7 @@ fn assemble(
         lifecycle: lifecycle.clone(),
     };
     for number in 0..workers {
-        server.add_service(Worker::new(number, &shared, &settings.timeouts, &listeners)?);
+        server.add_service(Worker::new(number, &shared, &listeners)?);
     }
     let generation = published.current().generation;
     info!("generation {generation} is in force on {workers} workers");

@@ -14,10 +14,9 @@ use bytes::Bytes;
 use pingora_core::protocols::raw_connect::ProxyDigest;
 use pingora_core::protocols::tls::{SslDigest, TlsRef};
 use pingora_core::protocols::{
-    ALPN, Digest, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl,
-    Stream, TimingDigest, UniqueID, UniqueIDType,
+    ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, Stream,
+    TimingDigest, UniqueID, UniqueIDType,
 };
-use pingora_http::ResponseHeader;
 use pingora_timeout::timeout;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 
@@ -250,11 +249,6 @@ fn poll_begin(stream: &mut Stream, ctx: &mut Context<'_>) -> Poll<io::Result<Byt
     })
 }
 
-/// Returns the connection that left itself with this digest.
-pub(super) fn connection_of(digest: &Digest) -> Option<&Arc<Connection>> {
-    digest.proxy_digest.as_ref()?.user_data.as_ref()?.downcast_ref()
-}
-
 pub(super) fn ended() -> io::Error {
     io::Error::new(
         io::ErrorKind::ConnectionAborted,
@@ -386,14 +380,8 @@ impl GetTimingDigest for Guarded {
 }
 
 impl GetProxyDigest for Guarded {
-    /// With HTTP/2 the place where a request finds its connection; no proxy stands in front of a client.
     fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
-        let response = match self.protocol {
-            Protocol::Http1 => return None,
-            Protocol::Http2 => ResponseHeader::build(200, Some(0)).ok()?,
-        };
-        let connection = Box::new(self.connection.clone());
-        Some(Arc::new(ProxyDigest::new(Box::new(response), Some(connection))))
+        self.stream.get_proxy_digest()
     }
 
     fn set_proxy_digest(&mut self, digest: ProxyDigest) {

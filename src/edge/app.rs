@@ -5,15 +5,14 @@
 //! alone; Pingora gets the connection once the first byte is there, and has the header's deadline to read
 //! the rest.
 
-use std::future::poll_fn;
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
-use std::task::Poll;
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use log::debug;
-use pingora_core::apps::{HttpPersistentSettings, HttpServerApp, ServerApp};
+use pingora_core::apps::{HttpPersistentSettings, HttpServerApp};
 use pingora_core::protocols::http::ServerSession;
 use pingora_core::protocols::{ALPN, Ssl, Stream};
 use pingora_core::server::ShutdownWatch;
@@ -23,7 +22,9 @@ use pingora_timeout::timeout;
 use super::admission::{Admission, Admitted};
 use super::proxy_protocol;
 use super::spread::Taken;
-use crate::connection::{Connection, Connections, Guarded, HeadLimits, Protocol};
+use crate::connection::{
+    Connections, Guarded, HeadLimits, Http2Service, Protocol, current_task, serve_http2,
+};
 use crate::metrics::metrics;
 use crate::model::{ListenProtocol, Listener};
 use crate::proxy::{Gateway, record_refusal};
@@ -115,19 +116,34 @@ impl Edge {
             },
         };
         // A connection is served in one task from here to its end.
-        let task = poll_fn(|ctx| Poll::Ready(ctx.waker().clone())).await;
-        let listed = self.worker.connections.open(task, server_name);
+        let listed = self.worker.connections.open(current_task().await, server_name);
         let mut stream = Guarded::new(stream, listed.connection().clone(), protocol);
         match protocol {
             Protocol::Http1 => self.worker.serve_http1(stream, shutdown).await,
             Protocol::Http2 => {
                 stream.await_header(self.worker.head_limits());
-                Box::pin((self.worker).serve_http2(stream, listed.connection(), shutdown)).await;
+                Box::pin(serve_http2(stream, self.worker.clone(), shutdown)).await;
             }
         }
         if let Some(refusal) = listed.connection().refusal() {
             record_refusal(&self.worker.published.current(), admitted.peer(), refusal);
         }
+    }
+}
+
+impl Http2Service for EdgeWorker {
+    fn requests_per_connection(&self) -> u32 {
+        self.published
+            .peek(|snapshot| snapshot.settings.timeouts.requests_per_connection)
+    }
+
+    fn keepalive(&self) -> Duration {
+        self.published
+            .peek(|snapshot| snapshot.settings.timeouts.keepalive)
+    }
+
+    async fn serve(self: Arc<Self>, session: ServerSession, stopping: ShutdownWatch) {
+        self.proxy.process_new_http(session, &stopping).await;
     }
 }
 
@@ -159,25 +175,6 @@ impl EdgeWorker {
             let settings = &snapshot.settings;
             HeadLimits::new(settings.timeouts.header, &settings.limits)
         })
-    }
-
-    async fn serve_http2(&self, stream: Guarded, connection: &Connection, shutdown: &ShutdownWatch) {
-        // A signal of its own, since its client may have asked often enough while others have not.
-        let requests = self
-            .published
-            .peek(|snapshot| snapshot.settings.timeouts.requests_per_connection);
-        let goodbye = connection.count_requests(requests);
-        if *shutdown.borrow() {
-            connection.say_goodbye();
-        }
-        let mut stopping = shutdown.clone();
-        let served = self.proxy.process_new(Box::new(stream), &goodbye);
-        let mut served = pin!(served);
-        tokio::select! {
-            _ = &mut served => return,
-            _ = stopping.changed() => connection.say_goodbye(),
-        }
-        served.await;
     }
 
     async fn serve_http1(&self, stream: Guarded, shutdown: &ShutdownWatch) {

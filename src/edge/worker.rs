@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use futures_util::future::join_all;
-use pingora_core::apps::{HttpServerOptions, ServerApp};
+use pingora_core::apps::ServerApp;
 use pingora_core::server::configuration::ServerConf;
 use pingora_core::server::{ListenFds, ShutdownWatch};
 use pingora_core::services::Service;
@@ -21,7 +21,7 @@ use super::app::{Edge, EdgeWorker};
 use super::{Admission, BindError, Listener, Spread};
 use crate::connection::Connections;
 use crate::lifecycle::Lifecycle;
-use crate::model::{self, Timeouts};
+use crate::model;
 use crate::proxy::Gateway;
 use crate::snapshot::Published;
 use crate::tls;
@@ -59,16 +59,11 @@ impl Worker {
     pub fn new(
         number: usize,
         shared: &Shared,
-        timeouts: &Timeouts,
         listeners: &[(Listener, model::Listener)],
     ) -> Result<Self, BindError> {
-        let mut options = HttpServerOptions::default();
-        options.h2_idle_timeout = Some(timeouts.keepalive);
         let gateway = Gateway::new(shared.published.clone(), shared.lifecycle.clone());
-        let mut proxy = http_proxy(&shared.conf, gateway);
-        proxy.server_options = Some(options);
         let worker = Arc::new(EdgeWorker {
-            proxy: Arc::new(proxy),
+            proxy: Arc::new(http_proxy(&shared.conf, gateway)),
             published: shared.published.clone(),
             tls: shared.tls.clone(),
             admission: shared.admission.clone(),

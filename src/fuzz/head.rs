@@ -96,7 +96,7 @@ async fn serve(wire: &[u8], size: usize) -> Option<Request> {
     {
         return None;
     }
-    let exchange = Exchange::begin(&mut session).await;
+    let exchange = Exchange::begin(&mut session);
     let answer = take_request(&mut session, UnderscoresInHeaders::Keep)
         .or_else(|| check_limits(session.req_header(), &limits))
         .or_else(|| check_conformance(session.req_header()));

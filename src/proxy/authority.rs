@@ -2,13 +2,14 @@
 //!
 //! What is routed on, logged and forwarded is read by others with other rules, so nothing passes that
 //! two readers could take for different hosts: userinfo, blanks, a list, a port beyond 65535. That there
-//! is one `Host` only, and that it agrees with an absolute-form target, is Pingora's care, which refuses
-//! such a request before any hook.
+//! is one `Host` only, and that it agrees with an absolute-form target, is Pingora's care with HTTP/1, where it
+//! refuses such a request before any hook, and is asked of it with HTTP/2.
 
 use std::net::Ipv6Addr;
 
 use http::Version;
 use http::header::HOST;
+use pingora_core::protocols::http::authority::validate_request_authority;
 use pingora_http::RequestHeader;
 
 /// Says whether a request names its host as its version asks (RFC 9112 §3.2, RFC 9113 §8.3.1): once, in
@@ -23,9 +24,16 @@ pub fn names_its_host(request: &RequestHeader) -> bool {
     };
     // HTTP/1.1 asks for the field itself, even beside an absolute-form target.
     match host.or_else(|| pseudo().filter(|_| request.version > Version::HTTP_11)) {
-        Some(authority) => is_authority(authority),
+        Some(authority) => is_authority(authority) && agrees_with_pseudo_fields(request),
         None => request.version < Version::HTTP_11,
     }
+}
+
+/// Says whether HTTP/2's `:authority` is the only `Host` that there is, and its `:path` names no other (RFC 9113
+/// §8.3.1).
+fn agrees_with_pseudo_fields(request: &RequestHeader) -> bool {
+    request.version < Version::HTTP_2
+        || (matches!(request.raw_path(), [b'/', ..] | b"*") && validate_request_authority(request).is_ok())
 }
 
 /// Says whether bytes are `uri-host [ ":" port ]` (RFC 9110 §7.2, RFC 3986 §3.2.2): a name or an IPv4
@@ -232,6 +240,31 @@ mod tests {
             request.set_uri(uri.parse().unwrap());
             assert_eq!(names_its_host(&request), expected, "{uri}");
         }
+    }
+
+    #[test]
+    fn http_2_names_one_host_only() {
+        let check = |authority: &str, hosts: &[&str], path: &[u8], expected: bool| {
+            let mut request = RequestHeader::build("GET", b"/", None).unwrap();
+            request.set_uri(format!("http://{authority}/").parse().unwrap());
+            if path != b"/" {
+                request.set_raw_path(path).unwrap();
+            }
+            request.set_version(Version::HTTP_2);
+            for host in hosts {
+                request.append_header(HOST, *host).unwrap();
+            }
+            let found = names_its_host(&request);
+            assert_eq!(found, expected, "{authority} {hosts:?} {path:?}");
+        };
+        check("a", &["a"], b"/", true);
+        check("a", &["b"], b"/", false);
+        check("a", &["a", "a"], b"/", false);
+        check("a", &["a:80"], b"/", false);
+        check("u@a", &["a"], b"/", false);
+        check("a", &["a"], b"http://a/", false);
+        check("a", &["a"], b"http:\\\\a/", false);
+        check("a", &["a"], b"*", true);
     }
 
     proptest! {

@@ -118,7 +118,7 @@ impl ProxyHttp for Gateway {
     async fn early_request_filter(&self, session: &mut Session, ctx: &mut Self::CTX) -> Result<()> {
         #[cfg(debug_assertions)]
         crate::supervise::fault(session.req_header().uri.path());
-        let exchange = Exchange::begin(session).await;
+        let exchange = Exchange::begin(session);
         if session.req_header().has_case() {
             fields::change_request(session.req_header_mut(), |_| ());
         }

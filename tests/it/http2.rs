@@ -70,7 +70,7 @@ fn answers_of_our_own_are_the_same() {
     assert_eq!(origin.count(), 1);
 }
 
-/// That of an origin's answer is the time at which it is passed on, which Pingora writes after the last hook.
+/// An origin's is its own, and where it has none, and with answers of Serin's own, it is the time.
 #[test]
 fn every_answer_has_one_date() {
     let (origin, gone) = (Origin::start("a"), Origin::refusing("gone"));
@@ -88,20 +88,70 @@ fn every_answer_has_one_date() {
         targets(&[(&gone, 1)]),
     ));
     let made = "Sun, 06 Nov 1994 08:49:37 GMT";
-    origin.answer(Reply::status(200).header("Date", made));
     let mut client = Http2::connect(gateway.address());
-    for (path, status) in [("/there", 200), ("/gone", 502), ("/empty", 503), ("/none", 404)] {
+    let mut date_of = |path: &str, status: u16| {
         let exchange = client.send(&Request::get(path));
         let answer = client.answer(exchange);
         assert_eq!(answer.status, status, "{path}");
         let [date] = answer.headers.all("Date")[..] else {
             panic!("{path}: {:?}", answer.headers);
         };
-        assert!(
-            date.len() == made.len() && date.ends_with(" GMT") && date != made,
-            "{path}: {date}"
-        );
+        date.to_owned()
+    };
+    origin.answer(Reply::status(200).header("Date", made));
+    assert_eq!(date_of("/there", 200), made);
+    origin.answer_bytes("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+    for (path, status) in [("/there", 200), ("/gone", 502), ("/empty", 503), ("/none", 404)] {
+        let date = date_of(path, status);
+        let is_date = date.len() == made.len() && date.ends_with(" GMT");
+        assert!(is_date && date != made, "{path}: {date}");
     }
+}
+
+#[test]
+fn informational_answers_come_before_the_answer() {
+    let origin = Origin::start("a");
+    origin.answer_bytes(
+        "HTTP/1.1 103 Early Hints\r\nLink: </style.css>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
+    );
+    let gateway = gateway(&origin, "");
+    let mut client = connect(&gateway);
+    let mut exchange = client.send(&Request::get("/"));
+    let (status, headers) = client.informational_to(&mut exchange);
+    assert_eq!((status, headers.get("Link")), (103, Some("</style.css>")));
+    let answer = client.answer(exchange);
+    assert_eq!(answer.headers.get("Link"), None);
+    assert_eq!(client.read(answer).text(), "ok");
+}
+
+/// RFC 9113 §8.3.1. Each costs its own stream only.
+#[test]
+fn a_request_names_one_host_or_is_refused() {
+    let origin = Origin::start("a");
+    let gateway = gateway(&origin, "");
+    let mut client = connect(&gateway);
+    let request = |hosts: &[&'static str]| {
+        let mut request = Request::get("/");
+        for host in hosts {
+            request = request.header("Host", host);
+        }
+        request
+    };
+    // The client sends `:authority: shop.example` each time.
+    for hosts in [
+        &["other.example"][..],
+        &["shop.example", "shop.example"],
+        &["shop.example:80"],
+    ] {
+        client
+            .exchange(&request(hosts))
+            .assert_own_answer(400, "Bad request");
+    }
+    assert_eq!(client.exchange(&request(&["shop.example"])).status, 200);
+    assert_eq!(origin.count(), 1);
+    let unrouted = [("route", ""), ("status_class", "4xx")];
+    let counted = gateway.metrics().sum("serin_http_requests_total", &unrouted);
+    assert_eq!(counted, Some(3.0));
 }
 
 #[test]

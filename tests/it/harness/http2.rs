@@ -119,6 +119,16 @@ impl Http2 {
         })
     }
 
+    /// Waits for what comes before an answer.
+    pub fn informational_to(&mut self, exchange: &mut Exchange) -> (u16, Headers) {
+        let next = std::future::poll_fn(|ctx| exchange.response.poll_informational(ctx));
+        let response = self.wait(next).expect("something before the answer").unwrap();
+        (
+            response.status().as_u16(),
+            Headers::new(fields(response.headers())),
+        )
+    }
+
     /// Begins a request whose body comes later.
     pub fn open(&mut self, request: &Request) -> Exchange {
         let (head, _) = request.to_http2();
