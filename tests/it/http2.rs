@@ -117,11 +117,24 @@ fn informational_answers_come_before_the_answer() {
     let gateway = gateway(&origin, "");
     let mut client = connect(&gateway);
     let mut exchange = client.send(&Request::get("/"));
-    let (status, headers) = client.informational_to(&mut exchange);
+    let (status, headers) = client.informational_to(&mut exchange).expect("a hint");
     assert_eq!((status, headers.get("Link")), (103, Some("</style.css>")));
     let answer = client.answer(exchange);
     assert_eq!(answer.headers.get("Link"), None);
     assert_eq!(client.read(answer).text(), "ok");
+}
+
+#[test]
+fn an_origin_that_announces_without_end_is_not_followed() {
+    let origin = Origin::start("a");
+    let hints = "HTTP/1.1 103 Early Hints\r\nLink: </style.css>\r\n\r\n".repeat(100);
+    origin.answer_bytes(format!("{hints}HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"));
+    let gateway = gateway(&origin, "");
+    let mut client = connect(&gateway);
+    let mut exchange = client.send(&Request::get("/"));
+    let hints = std::iter::from_fn(|| client.informational_to(&mut exchange));
+    assert_eq!(hints.count(), 16);
+    assert_eq!(client.answer(exchange).status, 200);
 }
 
 /// RFC 9113 §8.3.1. Each costs its own stream only.

@@ -34,6 +34,10 @@ use crate::connection::stream::ended;
 /// What is kept of a request's body to be sent again, as Pingora does for its own sessions.
 const RETRY_BYTES: usize = 64 * 1024;
 
+/// Answers before the answer that are passed on, 103 for example. They queue without a limit for a client that
+/// does not read, so an origin that sends no end of them is not followed.
+const MAX_INFORMATIONAL: u32 = 16;
+
 /// Fields of a connection, which HTTP/2 has not (RFC 9113 §8.2.2).
 const CONNECTION_FIELDS: [HeaderName; 5] = [
     CONNECTION,
@@ -50,6 +54,8 @@ pub(super) struct Session {
     respond: SendResponse<Bytes>,
     /// Takes the answer's body, once its header is sent.
     answer_body: Option<SendStream<Bytes>>,
+    /// Those before the answer so far.
+    informational: u32,
     /// The answer without its fields, which nobody asks for.
     answered: Option<ResponseHeader>,
     /// The answer's end is sent.
@@ -81,6 +87,7 @@ impl Session {
             body,
             respond,
             answer_body: None,
+            informational: 0,
             answered: None,
             has_ended: false,
             body_read: 0,
@@ -142,6 +149,10 @@ impl Session {
         }
         let status = header.status;
         if status.is_informational() {
+            if self.informational == MAX_INFORMATIONAL {
+                return Ok(());
+            }
+            self.informational += 1;
             let sent = self.respond.send_informational(response_of(header));
             return sent.or_err(ErrorType::WriteError, "while sending what comes before an answer");
         }

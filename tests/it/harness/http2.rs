@@ -119,14 +119,12 @@ impl Http2 {
         })
     }
 
-    /// Waits for what comes before an answer.
-    pub fn informational_to(&mut self, exchange: &mut Exchange) -> (u16, Headers) {
+    /// Waits for what comes before an answer; `None` once the answer is there.
+    pub fn informational_to(&mut self, exchange: &mut Exchange) -> Option<(u16, Headers)> {
         let next = std::future::poll_fn(|ctx| exchange.response.poll_informational(ctx));
-        let response = self.wait(next).expect("something before the answer").unwrap();
-        (
-            response.status().as_u16(),
-            Headers::new(fields(response.headers())),
-        )
+        let response = self.wait(next)?.unwrap();
+        let headers = Headers::new(fields(response.headers()));
+        Some((response.status().as_u16(), headers))
     }
 
     /// Begins a request whose body comes later.
