@@ -12,12 +12,12 @@ use super::schema::Presence;
 use crate::entity::{Entity, Kind, State};
 use crate::priority::patiently;
 
-/// Makes the entities of checked rows, in the order of the files. What `known` holds already shares its
-/// values, so that what did not change need not be built again.
-pub(super) fn entities(rows: &[Row<'_>], identities: &Identities, known: &State) -> Vec<Arc<Entity>> {
+/// Makes the entities of checked rows, whose values it takes, in the order of the files. What `known` holds already
+/// shares its values, so that what did not change need not be built again.
+pub(super) fn entities(rows: &mut [Row<'_>], identities: &Identities, known: &State) -> Vec<Arc<Entity>> {
     let mut entities = Vec::with_capacity(rows.len());
     for (index, row) in patiently(rows).enumerate() {
-        let mut values = row.values.clone();
+        let mut values = std::mem::take(&mut row.values);
         for field in row.entity.fields {
             if field.presence == Presence::FileOnly {
                 values.shift_remove(field.name);

@@ -470,17 +470,15 @@ pub(crate) fn check_entity(kind: Kind, written: &Map<String, Value>) -> Result<S
 
 /// Returns what stands for a field that is not given, defaults of a record's own fields included.
 pub(crate) fn default_of(field: &Field) -> Option<Value> {
-    let value = field.default?();
-    let fields = field.kind.fields().filter(|_| value.is_object());
-    let (Some(fields), Value::Object(mut map)) = (fields, value.clone()) else {
-        return Some(value);
-    };
-    for inner in fields {
-        if !map.contains_key(inner.name)
-            && let Some(value) = default_of(inner)
-        {
-            map.insert(inner.name.to_owned(), value);
+    let mut value = field.default?();
+    if let (Some(fields), Value::Object(map)) = (field.kind.fields(), &mut value) {
+        for inner in fields {
+            if !map.contains_key(inner.name)
+                && let Some(value) = default_of(inner)
+            {
+                map.insert(inner.name.to_owned(), value);
+            }
         }
     }
-    Some(Value::Object(map))
+    Some(value)
 }
