@@ -43,6 +43,22 @@ def take(program, directory, number):
     return profiles
 
 
+def count_requests(program, directory, send, few, warm_up):
+    """What a request costs: `send(N)` is called with N and then with 3 N. Returns the profile of the busiest thread, the
+    second less the first, of how many requests it is, and the instructions of the other threads for each."""
+    send(warm_up)
+    count(program)
+    send(100)
+    take(program, directory, 1)
+    send(few)
+    first = take(program, directory, 2)
+    send(3 * few)
+    second = take(program, directory, 3)
+    worker = max(second, key=lambda thread: second[thread].total)
+    others = sum(profile.total for thread, profile in second.items() if thread != worker)
+    return second[worker].minus(first[worker]), 2 * few, others / (3 * few)
+
+
 def _control(program, *arguments):
     done = subprocess.run(
         ["callgrind_control", *arguments, str(program.child.pid)], capture_output=True, text=True, check=False
