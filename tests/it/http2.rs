@@ -304,6 +304,32 @@ fn a_header_list_without_an_end_closes_the_connection() {
     assert_eq!(connect(&gateway).get("/").status, 200);
 }
 
+/// A field that is long once and then named by one byte each time: 5 KiB stand for 20 MiB.
+#[test]
+fn header_lists_that_are_too_long_close_the_connection_soon() {
+    let origin = Origin::start("a");
+    let gateway = gateway(&origin, "");
+    let mut client = Client::connect(gateway.addresses()[1]);
+    client.send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
+    client.send([0, 0, 0, 4, 0, 0, 0, 0, 0]);
+    let long = [&[0x40, 1, b'x', 0x7f, 0x81, 0x1e][..], &[b'y'; 4000]].concat();
+    for n in 0..40_u8 {
+        let first = if n == 0 { &long[..] } else { &[] };
+        let block = [&[0x82, 0x84, 0x86, 0x41, 1, b'a'], first, &[0xbe; 5000]].concat();
+        let length = u16::try_from(block.len()).unwrap().to_be_bytes();
+        let frame = [&[0, length[0], length[1], 1, 5, 0, 0, 0, 2 * n + 1], &block[..]].concat();
+        if client.try_send(frame).is_err() {
+            break;
+        }
+    }
+    let ping: [u8; 17] = [0, 0, 8, 6, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    wait_until("the connection is closed", || {
+        client.try_send(ping).is_err().then_some(())
+    });
+    assert_eq!(origin.count(), 0);
+    assert_eq!(connect(&gateway).get("/").status, 200);
+}
+
 #[test]
 fn a_connection_serves_as_many_requests_as_allowed_and_says_goodbye() {
     let origin = Origin::start("a");

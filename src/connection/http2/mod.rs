@@ -12,13 +12,17 @@ use std::time::Duration;
 
 use log::debug;
 use pingora_core::protocols::http::ServerSession;
-use pingora_core::protocols::http::v2::server::handshake;
+use pingora_core::protocols::http::v2::server::{default_h2_options, handshake};
 use pingora_core::protocols::{Digest, GetSocketDigest, GetTimingDigest, Ssl};
 use pingora_core::server::ShutdownWatch;
 
 use self::session::Session;
 pub(super) use self::streams::{Stream, Streams};
 use super::{Guarded, current_task};
+
+/// Streams that `h2` itself refuses, after which a connection is closed: those whose header list is too long, or
+/// no header at all. Each is read to its end for nothing, and may be a thousand times as long as it looks.
+const REFUSED_LIMIT: usize = 32;
 
 /// How long a connection is kept, and how its requests are served.
 pub trait Service: Send + Sync + 'static {
@@ -47,7 +51,9 @@ pub async fn serve_http2(stream: Guarded, service: Arc<impl Service>, stopping: 
         proxy_digest: None,
         socket_digest: stream.get_socket_digest(),
     });
-    let mut client = match handshake(Box::new(stream), None).await {
+    let mut options = default_h2_options();
+    options.max_local_error_reset_streams(Some(REFUSED_LIMIT));
+    let mut client = match handshake(Box::new(stream), Some(options)).await {
         Ok(client) => client,
         Err(error) => return debug!("{error}"),
     };
