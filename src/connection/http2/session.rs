@@ -246,6 +246,23 @@ fn unless_ended<T>(outcome: Option<Result<T>>) -> Result<T> {
     outcome.unwrap_or_else(|| Err(ended().into_down()))
 }
 
+/// Waits for what the client has to send, as long as `limit` and the stream allow.
+async fn wait_for_client<T>(
+    stream: &Stream,
+    limit: Option<Duration>,
+    doing: &str,
+    wait: impl Future<Output = Result<T>>,
+) -> Result<T> {
+    let wait = stream.whereabouts.unless_ending(true, wait);
+    let Some(limit) = limit else {
+        return unless_ended(wait.await);
+    };
+    match timeout(limit, wait).await {
+        Ok(outcome) => unless_ended(outcome),
+        Err(_) => Error::e_explain(ErrorType::ReadTimedout, format!("{doing}, timeout: {limit:?}")),
+    }
+}
+
 #[async_trait]
 impl CustomSession for Session {
     fn req_header(&self) -> &RequestHeader {
@@ -258,17 +275,7 @@ impl CustomSession for Session {
 
     async fn read_body_bytes(&mut self) -> Result<Option<Bytes>> {
         let (stream, limit) = (self.stream.clone(), self.read_timeout);
-        let read = stream.whereabouts.unless_ending(true, self.read_body());
-        let Some(limit) = limit else {
-            return unless_ended(read.await);
-        };
-        match timeout(limit, read).await {
-            Ok(outcome) => unless_ended(outcome),
-            Err(_) => Error::e_explain(
-                ErrorType::ReadTimedout,
-                format!("reading body, timeout: {limit:?}"),
-            ),
-        }
+        wait_for_client(&stream, limit, "reading body", self.read_body()).await
     }
 
     async fn read_body_or_idle(&mut self, no_body_expected: bool) -> Result<Option<Bytes>> {
@@ -288,17 +295,7 @@ impl CustomSession for Session {
             while self.read_body().await?.is_some() {}
             Ok(())
         };
-        let drain = stream.whereabouts.unless_ending(true, drain);
-        let Some(limit) = limit else {
-            return unless_ended(drain.await);
-        };
-        match timeout(limit, drain).await {
-            Ok(outcome) => unless_ended(outcome),
-            Err(_) => Error::e_explain(
-                ErrorType::ReadTimedout,
-                format!("draining body, timeout: {limit:?}"),
-            ),
-        }
+        wait_for_client(&stream, limit, "draining body", drain).await
     }
 
     async fn write_response_header(&mut self, response: Box<ResponseHeader>, is_last: bool) -> Result<()> {
