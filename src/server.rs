@@ -342,6 +342,7 @@ fn worker_count(settings: &Settings) -> usize {
 fn pingora_conf() -> ServerConf {
     ServerConf {
         threads: 1,
+        work_stealing: false,
         upstream_keepalive_pool_size: UPSTREAM_POOL,
         max_retries: MAX_TRIES,
         grace_period_seconds: Some(GRACE_SECONDS),

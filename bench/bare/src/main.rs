@@ -61,6 +61,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 fn pingora_conf() -> ServerConf {
     ServerConf {
         threads: 1,
+        work_stealing: false,
         upstream_keepalive_pool_size: UPSTREAM_POOL,
         ..ServerConf::default()
     }
