@@ -3,15 +3,13 @@
 
 FROM rust:1.95-slim-bookworm AS build
 RUN apt-get update \
-    && apt-get install -y --no-install-recommends cmake gcc libc6-dev make \
+    && apt-get install -y --no-install-recommends bolt-22 cmake gcc libc6-dev make python3 \
     && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
 COPY . .
-# With a profile of bench/pgo, if there is one.
-RUN if [ -f serin.profdata ]; then export RUSTFLAGS=-Cprofile-use=/src/serin.profdata; fi \
-    && cargo build --profile dist --locked \
-    && install -D target/dist/serin /image/serin \
-    && strip --strip-debug /image/serin \
+# By the profile that is kept. llvm-bolt leaves no debug information behind that would have to be stripped.
+RUN bench/pgo --stored \
+    && install -D target/pgo/serin /image/serin \
     && mkdir /image/state
 
 # glibc and libgcc, no shell, no package manager; the user is 65532.

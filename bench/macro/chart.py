@@ -9,6 +9,7 @@ BAR, GAP, GROUP_GAP = 13, 3, 22
 # Hues that differ in lightness too, on white and on black.
 COLOURS = {
     "serin": "#e4572e",
+    "profiled": "#b23a17",
     "plain": "#f0a583",
     "bare": "#9a7fd1",
     "lua": "#2a9d8f",

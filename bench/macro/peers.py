@@ -213,6 +213,16 @@ class ChangeError(Exception):
     """Another share could not be put in force."""
 
 
+class ProfiledSerin(Serin):
+    """The same Serin, laid out by bench/pgo for the load that it is measured with here."""
+
+    name = "profiled"
+    title = "Serin, profiled"
+
+    def missing(self):
+        return None if Path(self.path).is_file() else f"{self.path} does not exist; build it with bench/pgo"
+
+
 class PlainSerin(Serin):
     """Serin under the load of consumers with keys, without looking at them: what the plugins cost."""
 
@@ -693,7 +703,7 @@ def resources(kind, entries):
 
 
 # In the order in which they are shown. `direct` is the baseline without any proxy; the script knows it.
-PEERS = {peer.name: peer for peer in (Serin, PlainSerin, Bare, Lua, Nginx, Haproxy, Envoy)}
+PEERS = {peer.name: peer for peer in (Serin, ProfiledSerin, PlainSerin, Bare, Lua, Nginx, Haproxy, Envoy)}
 DIRECT = "direct"
 
 

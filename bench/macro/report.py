@@ -19,6 +19,9 @@ STEAL_LIMIT = 0.02
 # Below this the proxy waited for the load, so that requests/s is not its limit.
 SATURATED = 0.9
 
+# Whose CPU per request is compared with every other's.
+SUBJECTS = ("serin", "profiled")
+
 CHART = "cpu.svg"
 
 FIGURES = [
@@ -69,12 +72,15 @@ def finish(scenario_result):
             peer["summary"] = summarize(peer["rounds"])
         if peer["rate_rounds"]:
             peer["rate_summary"] = summarize(peer["rate_rounds"])
-    subject = peers.get("serin", {}).get("rounds")
-    scenario_result["serin_cpu_ratio"] = {}
-    if subject:
-        for name, peer in peers.items():
-            if name not in ("serin", DIRECT) and peer["rounds"]:
-                scenario_result["serin_cpu_ratio"][name] = ratio(subject, peer["rounds"])
+    scenario_result["cpu_ratios"] = {
+        subject: {
+            name: ratio(peers[subject]["rounds"], peer["rounds"])
+            for name, peer in peers.items()
+            if name not in (*SUBJECTS, DIRECT) and peer["rounds"]
+        }
+        for subject in SUBJECTS
+        if peers.get(subject, {}).get("rounds")
+    }
 
 
 def spread(values, form):
@@ -127,13 +133,11 @@ def table(result):
             ]
         )
     lines = grid(header, rows)
-    ratios = [
-        f"{result['peers'][name]['title']} {spread(values, '.2f')}"
-        for name, values in result["serin_cpu_ratio"].items()
-        if values
-    ]
-    if ratios:
-        lines += ["", "Serin's CPU per request as a multiple of: " + ", ".join(ratios) + "."]
+    for subject, others in result["cpu_ratios"].items():
+        ratios = [f"{result['peers'][name]['title']} {spread(values, '.2f')}" for name, values in others.items() if values]
+        if ratios:
+            title = result["peers"][subject]["title"]
+            lines += ["", f"CPU per request of {title}, as a multiple of: " + ", ".join(ratios) + "."]
     return "\n".join(lines + rate_table(result))
 
 

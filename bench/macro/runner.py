@@ -283,7 +283,7 @@ class Run:
         problems = record["problems"]
         errors = {kind: count for kind, count in figures["errors"].items() if count}
         # A peer may lose requests when it is reloaded: that is a figure. Serin must not.
-        if errors and (not scenario.changes or running.name == "serin"):
+        if errors and (not scenario.changes or running.name in report.SUBJECTS):
             problems.append("errors " + ", ".join(f"{kind} {count}" for kind, count in errors.items()))
         if not requests:
             problems.append("no request was answered")
