@@ -8,6 +8,7 @@
 
 use std::fs::File;
 use std::net::SocketAddr;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use http::header::{CONNECTION, HOST, USER_AGENT};
@@ -163,11 +164,14 @@ fn request(path: &str, host: &HeaderValue, headers: &[(HeaderName, HeaderValue)]
     request
 }
 
+/// Of all probers, since nothing in it is a Target's own: so it is there from the first pass on, before clients come
+/// who may leave no descriptor to make it with.
+static TCP: OnceLock<Box<TcpHealthCheck>> = OnceLock::new();
+
 /// Carries probes out, one at a time. Kept from one to the next, because Pingora gives each of its
 /// checks a connector of its own.
 #[derive(Default)]
 pub struct Prober {
-    tcp: Option<Box<TcpHealthCheck>>,
     http: Option<Box<HttpHealthCheck>>,
     https: Option<Box<HttpHealthCheck>>,
 }
@@ -201,7 +205,7 @@ impl Prober {
     /// now: Pingora panics where it cannot read a file of certificates.
     fn check_for(&mut self, ask: &Ask) -> Option<&(dyn HealthCheck + Send + Sync)> {
         let is_set_up = match ask {
-            Ask::Tcp => self.tcp.is_some(),
+            Ask::Tcp => TCP.get().is_some(),
             Ask::Http { tls: None, .. } => self.http.is_some(),
             Ask::Http { tls: Some(_), .. } => self.https.is_some(),
         };
@@ -209,7 +213,7 @@ impl Prober {
             return None;
         }
         Some(match ask {
-            Ask::Tcp => &**self.tcp.get_or_insert_with(tcp_check),
+            Ask::Tcp => &**TCP.get_or_init(tcp_check),
             Ask::Http { request, tls } => {
                 let check = match tls {
                     None => self.http.get_or_insert_with(|| http_check(Some(NO_CERTIFICATES))),

@@ -69,7 +69,6 @@ impl Estate {
             let _ = channel.send(&Message::Refused { why }, &[]).await;
             return Handover::GoesOn;
         }
-        info!("upgrade: handing over to {peer}, which has {deadline:?} to start");
         // While the process cannot have ended, so that its number means no other one.
         let process = Process::open(channel.peer());
         let Some(frozen) = self.freeze().await else {
@@ -77,6 +76,7 @@ impl Estate {
             let _ = channel.send(&Message::Refused { why }, &[]).await;
             return Handover::GoesOn;
         };
+        info!("upgrade: handing over to {peer}, which has {deadline:?} to start");
         let given = match timeout(deadline, self.give(&channel)).await {
             Ok(given) => given,
             Err(_) => Err(format!("it has not started within {deadline:?}")),
