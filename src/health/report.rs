@@ -115,7 +115,7 @@ impl UpstreamHealth {
         for member in &endpoints.members {
             let endpoint = &endpoints.list[member.endpoint];
             let target = &mut targets[member.target];
-            let is_healthy = !is_on || endpoint.state.health().is_healthy();
+            let is_healthy = !is_on || endpoint.is_healthy;
             let health = match (is_on, is_healthy) {
                 (false, _) => Health::ChecksOff,
                 (true, true) => Health::Healthy,
@@ -144,5 +144,35 @@ impl UpstreamHealth {
             weight: endpoints.weight,
             targets,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::health::Cause;
+    use crate::health::testbed::{Bench, passive, upstream};
+
+    fn health_of(bench: &Bench) -> Health {
+        UpstreamHealth::of(bench.upstream()).targets[0].health
+    }
+
+    #[test]
+    fn what_is_told_is_what_workers_choose_by() {
+        let mut bench = Bench::new(upstream(passive(), &[100, 100]));
+        let state = bench.upstream().endpoints().list[0].state.clone();
+        bench
+            .upstream()
+            .state()
+            .settle(&state, false, Cause::Operator, bench.now);
+        assert_eq!(
+            (bench.eligible(), health_of(&bench)),
+            (vec![0, 1], Health::Healthy)
+        );
+        bench.catch_up();
+        assert_eq!(
+            (bench.eligible(), health_of(&bench)),
+            (vec![1], Health::Unhealthy)
+        );
     }
 }

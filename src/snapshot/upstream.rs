@@ -128,6 +128,9 @@ pub struct Endpoint {
     pub host_header: HeaderValue,
     /// What metrics and logs call the Target.
     pub label: Arc<str>,
+    /// No check and no operator had taken it out when the selectors were made, so that what is told of health is
+    /// what they choose by.
+    pub is_healthy: bool,
     /// May be chosen: it is healthy, and so is the Upstream.
     pub is_eligible: bool,
     /// What outlives this snapshot.
@@ -324,6 +327,7 @@ impl Endpoints {
                     candidates[at].weight = candidates[at].weight.saturating_add(weight.get());
                     continue;
                 }
+                let state = state.target(address);
                 known.insert(address, list.len());
                 candidates.push(Candidate {
                     index: list.len(),
@@ -334,8 +338,9 @@ impl Endpoints {
                     address,
                     host_header: host_header(target),
                     label: label.clone(),
+                    is_healthy: state.health().is_healthy(),
                     is_eligible: true,
-                    state: state.target(address),
+                    state,
                 });
             }
         }
@@ -394,7 +399,7 @@ fn apply_health(
     } in candidates
     {
         let endpoint = &mut list[*index];
-        endpoint.is_eligible = !is_on || endpoint.state.health().is_healthy();
+        endpoint.is_eligible = !is_on || endpoint.is_healthy;
         weight.total += u64::from(of_one.get());
         weight.available += u64::from(of_one.get()) * u64::from(endpoint.is_eligible);
     }
