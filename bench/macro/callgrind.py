@@ -43,9 +43,10 @@ def take(program, directory, number):
     return profiles
 
 
-def count_requests(program, directory, send, few, warm_up):
-    """What a request costs: `send(N)` is called with N and then with 3 N. Returns the profile of the busiest thread, the
-    second less the first, of how many requests it is, and the instructions of the other threads for each."""
+def count_requests(program, directory, send, few, warm_up, workers=1):
+    """What a request costs: `send(N)` is called with N and then with 3 N. Returns the profile of the busiest threads, as
+    many as there are workers, the second less the first, of how many requests it is, and the instructions of the other
+    threads for each."""
     send(warm_up)
     count(program)
     send(100)
@@ -54,9 +55,13 @@ def count_requests(program, directory, send, few, warm_up):
     first = take(program, directory, 2)
     send(3 * few)
     second = take(program, directory, 3)
-    worker = max(second, key=lambda thread: second[thread].total)
-    others = sum(profile.total for thread, profile in second.items() if thread != worker)
-    return second[worker].minus(first[worker]), 2 * few, others / (3 * few)
+    busiest = sorted(second, key=lambda thread: second[thread].total)[-workers:]
+    others = sum(profile.total for thread, profile in second.items() if thread not in busiest)
+    cost = Profile()
+    for thread in busiest:
+        cost.add(second[thread])
+        cost.add(first[thread], times=-1)
+    return cost, 2 * few, others / (3 * few)
 
 
 def _control(program, *arguments):
@@ -77,16 +82,13 @@ class Profile:
     own: Counter = field(default_factory=Counter)
     with_calls: Counter = field(default_factory=Counter)
 
-    def minus(self, other):
-        left = Profile(
-            self.total - other.total,
-            self.allocations - other.allocations,
-            Counter(self.own),
-            Counter(self.with_calls),
-        )
-        left.own.subtract(other.own)
-        left.with_calls.subtract(other.with_calls)
-        return left
+    def add(self, other, times=1):
+        """Adds another profile, or takes it off."""
+        self.total += times * other.total
+        self.allocations += times * other.allocations
+        for mine, others in ((self.own, other.own), (self.with_calls, other.with_calls)):
+            for function, cost in others.items():
+                mine[function] += times * cost
 
     @property
     def self_total(self):
