@@ -214,7 +214,7 @@ class ChangeError(Exception):
 
 
 class ProfiledSerin(Serin):
-    """The same Serin, laid out by bench/pgo for the load that it is measured with here."""
+    """The same Serin, built by bench/pgo for the load that it is measured with here."""
 
     name = "profiled"
     title = "Serin, profiled"
