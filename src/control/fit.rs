@@ -8,8 +8,8 @@ use crate::config::check::check_entity;
 use crate::config::{Place, Problem, Report};
 use crate::entity::{Change, Kind, State};
 
-/// Insists that what comes out of a merge still is what the table allows, and that no two are the same.
-pub(super) fn check(merged: &Merged, draft: &State, file: &State) -> Result<(), RefusedError> {
+/// Insists that what comes out of a merge, the draft, still is what the table allows, and that no two are the same.
+pub(super) fn check(merged: &Merged, live: &State, draft: &State, file: &State) -> Result<(), RefusedError> {
     let mut problems = Vec::new();
     for entity in &merged.mixed {
         if let Err(found) = check_entity(entity.kind, &entity.fields()) {
@@ -20,7 +20,14 @@ pub(super) fn check(merged: &Merged, draft: &State, file: &State) -> Result<(), 
             }));
         }
     }
-    let changed: HashSet<_> = merged.changes.iter().map(Change::subject).collect();
+    // What holds nothing new cannot be the same as another.
+    let claims = |change: &&Change| matches!(change, Change::Put(entity) if live.is_claim(entity));
+    let changed: HashSet<_> = merged
+        .changes
+        .iter()
+        .filter(claims)
+        .map(Change::subject)
+        .collect();
     for kind in Kind::all().filter(|kind| changed.iter().any(|(changed, _)| changed == kind)) {
         for entity in draft.entities(kind) {
             let Some((unique, other)) = draft.duplicate_of(entity) else {

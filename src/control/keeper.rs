@@ -8,12 +8,11 @@ use log::{error, info, warn};
 use pingora_core::server::ShutdownWatch;
 use tokio::sync::mpsc;
 
-use super::difference::differences;
 use super::door::{Author, Door, Errand, Pause, Request, Write};
 use super::fit::check;
 use super::gather::{Gathered, Gathering};
 use super::merge::{Conflict, merge};
-use super::record::{LastSaid, entry, kept, last_said, record, state_of};
+use super::record::{LastSaid, Others, entry, kept, last_said, state_of, steps};
 use super::refused::RefusedError;
 use crate::access_log::AccessLog;
 use crate::clock;
@@ -24,7 +23,7 @@ use crate::health::{Observed, dns};
 use crate::metrics::metrics;
 use crate::model::Settings;
 use crate::snapshot::{Builder, Published, Snapshot};
-use crate::store::{self, Base, Store, Transaction};
+use crate::store::{self, BaseChange, Store, Transaction};
 
 /// What is in force, for those who only look.
 #[derive(Debug, Clone, Default)]
@@ -79,7 +78,7 @@ pub struct Keeper {
 struct Commit {
     changes: Vec<Change>,
     entries: Vec<store::Entry>,
-    base: Option<Base>,
+    base: Option<BaseChange>,
     forget: Vec<String>,
 }
 
@@ -99,7 +98,7 @@ impl Keeper {
         let kept = store.load().await?;
         known.state = state_of(kept.entities);
         observed.releases.remember(kept.notes);
-        let LastSaid { file, hash, forget } = last_said(kept.bases, &source.name());
+        let LastSaid { file, hash, others } = last_said(kept.bases, &source.name());
         let settings = loaded.configuration.settings.clone();
         let snapshot = Snapshot::empty(kept.revision);
         let outcome = Outcome {
@@ -124,7 +123,7 @@ impl Keeper {
             revision: kept.revision,
             is_in_doubt: false,
         };
-        keeper.take_file(loaded, forget, resolver).await?;
+        keeper.take_file(loaded, others, resolver).await?;
         Ok(keeper)
     }
 
@@ -385,7 +384,7 @@ impl Keeper {
                     self.end("unchanged", None);
                     return;
                 }
-                Ok(()) => self.take_file(loaded, Vec::new(), resolver).await,
+                Ok(()) => self.take_file(loaded, Others::default(), resolver).await,
                 Err(refused) => Err(refused),
             },
             Err(report) => Err(RefusedError::Problems(report)),
@@ -418,7 +417,7 @@ impl Keeper {
     async fn take_file(
         &mut self,
         loaded: Loaded,
-        forget: Vec<String>,
+        others: Others,
         resolver: &TokioResolver,
     ) -> Result<(), RefusedError> {
         let Loaded {
@@ -428,12 +427,12 @@ impl Keeper {
             hash,
             ..
         } = loaded;
-        let file = State::of(entities.iter().cloned());
+        let file = self.file.changed_to(&entities);
         let now = clock::unix().as_secs_f64();
         let merged = merge(&self.file, &self.known.state, &file, &entities, now);
         let mut draft = self.known.state.clone();
         entity::apply(&mut draft, &merged.changes);
-        check(&merged, &draft, &file)?;
+        check(&merged, &self.known.state, &draft, &file)?;
         let author = Author {
             who: "file".to_owned(),
             what: self.source.name(),
@@ -442,21 +441,24 @@ impl Keeper {
         if !merged.changes.is_empty() {
             entries.push(entry(&author, &self.known.state, &merged.changes));
         }
-        let base = Base {
+        let base = BaseChange {
             source: self.source.name(),
             hash,
-            entities: entities.iter().map(|entity| record(entity)).collect(),
+            changes: match others.are_replaced {
+                true => steps(&State::default(), &file),
+                false => steps(&self.file, &file),
+            },
         };
         // A start with the files of last time is not a change.
         let is_new = hash != self.outcome.hash
-            || !forget.is_empty()
+            || !others.names.is_empty()
             || !merged.changes.is_empty()
-            || !differences(&self.file, &file).is_empty();
+            || !base.changes.is_empty();
         let commit = is_new.then_some(Commit {
             changes: merged.changes,
             entries,
             base: Some(base),
-            forget,
+            forget: others.names,
         });
         let outcome = Outcome {
             hash,

@@ -17,8 +17,16 @@ pub(super) struct LastSaid {
     pub(super) file: State,
     /// Of its files; 0 when it has said nothing yet.
     pub(super) hash: u64,
-    /// Other sources, which are to be forgotten.
-    pub(super) forget: Vec<String>,
+    pub(super) others: Others,
+}
+
+/// Other sources, of which the store still has something.
+#[derive(Debug, Default)]
+pub(super) struct Others {
+    /// To be forgotten.
+    pub(super) names: Vec<String>,
+    /// What they said counts as said by the one that takes their place.
+    pub(super) are_replaced: bool,
 }
 
 /// Returns what the source said last. A source under another name has taken the place of the former one:
@@ -26,15 +34,16 @@ pub(super) struct LastSaid {
 pub(super) fn last_said(bases: Vec<Base>, source: &str) -> LastSaid {
     let own = bases.iter().find(|base| base.source == source);
     let (has_own, hash) = (own.is_some(), own.map_or(0, |base| base.hash));
-    let forget: Vec<String> = bases
+    let names: Vec<String> = bases
         .iter()
         .map(|base| base.source.clone())
         .filter(|name| name != source)
         .collect();
-    if !has_own && !forget.is_empty() {
+    let are_replaced = !has_own && !names.is_empty();
+    if are_replaced {
         warn!(
             "the store was last written from {}; {source} takes its place",
-            forget.join(", ")
+            names.join(", ")
         );
     }
     let counts = |base: &Base| !has_own || base.source == source;
@@ -42,7 +51,7 @@ pub(super) fn last_said(bases: Vec<Base>, source: &str) -> LastSaid {
     LastSaid {
         file: state_of(entities),
         hash,
-        forget,
+        others: Others { names, are_replaced },
     }
 }
 
@@ -84,6 +93,24 @@ pub(super) fn kept(change: &Change) -> store::Change {
         }
         Change::Delete(kind, id) => store::Change::Delete(key(*kind, *id)),
     }
+}
+
+/// Returns the steps of the store from what a source said to what it says now.
+pub(super) fn steps(before: &State, now: &State) -> Vec<store::Change> {
+    let mut steps = Vec::new();
+    for kind in Kind::all() {
+        let gone = before
+            .entities(kind)
+            .filter(|entity| now.get(kind, entity.id).is_none());
+        steps.extend(gone.map(|entity| store::Change::Delete(key(kind, entity.id))));
+        let is_new = |entity: &&Arc<Entity>| {
+            (before.get(kind, entity.id))
+                .is_none_or(|before| !Arc::ptr_eq(before, entity) && before != *entity)
+        };
+        let new = now.entities(kind).filter(is_new).map(|entity| record(entity));
+        steps.extend(new.map(|(key, values)| store::Change::Put(key, values)));
+    }
+    steps
 }
 
 /// Makes the line of the audit trail for steps that are about to be taken. It holds no secret.

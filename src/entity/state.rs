@@ -3,7 +3,7 @@
 //! Cheap to copy: the tables are shared until one of them changes, so that whoever reads keeps a whole
 //! state while the next one is made.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, OnceLock};
 
 use serde_json::{Map, Value};
@@ -39,6 +39,26 @@ impl State {
         let mut state = Self::default();
         for entity in entities {
             state.put(entity);
+        }
+        state
+    }
+
+    /// Returns a state of other entities that fit together, each of them once. What is the same is shared.
+    pub(crate) fn changed_to(&self, entities: &[Arc<Entity>]) -> Self {
+        let mut state = self.clone();
+        for entity in patiently(entities) {
+            let known = self.get(entity.kind, entity.id);
+            if known.is_none_or(|known| !Arc::ptr_eq(known, entity)) {
+                state.put(entity.clone());
+            }
+        }
+        // While none is too many nothing was removed.
+        if state.len() > entities.len() {
+            let left: HashSet<_> = entities.iter().map(|entity| (entity.kind, entity.id)).collect();
+            let of_kind = |kind| self.entities(kind).map(move |entity| (kind, entity.id));
+            for (kind, id) in Kind::all().flat_map(of_kind).filter(|one| !left.contains(one)) {
+                state.remove(kind, id);
+            }
         }
         state
     }
@@ -134,6 +154,12 @@ impl State {
             let id = *table.unique.get(&(rule, key))?;
             (id != entity.id).then(|| (&entity.kind.schema().unique[rule], id))
         })
+    }
+
+    /// Says whether an entity holds something that must be unique and that it does not hold here.
+    pub(crate) fn is_claim(&self, entity: &Entity) -> bool {
+        let holder = |key| self.table(entity.kind)?.unique.get(&key);
+        keys(entity).any(|key| holder(key) != Some(&entity.id))
     }
 
     /// Takes a step that fits; `entity::apply` sees to it.
@@ -311,6 +337,36 @@ mod tests {
             "several may have one name"
         );
         assert_eq!(child("plugins", "service", 8, &parent(4)), Some(4));
+    }
+
+    #[test]
+    fn a_state_that_was_changed_is_that_of_its_entities_and_shares_what_is_the_same() {
+        let shop = named("services", 1, "shop");
+        let before = State::of([
+            shop.clone(),
+            named("services", 2, "cart"),
+            named("services", 3, "old"),
+            named("routes", 4, "r"),
+        ]);
+        // A name goes to another, and two change theirs.
+        let now = [
+            named("services", 2, "old"),
+            shop,
+            named("services", 5, "cart"),
+            named("upstreams", 6, "u"),
+        ];
+        let changed = before.changed_to(&now);
+        let whole = State::of(now.iter().cloned());
+        let all = |state: &State| state.in_order().iter().cloned().collect::<Vec<_>>();
+        assert_eq!(all(&changed), all(&whole));
+        let found = |state: &State, name: &str| state.find(kind("services"), name).map(|found| found.id);
+        for name in ["shop", "cart", "old"] {
+            assert_eq!(found(&changed, name), found(&whole, name), "{name}");
+        }
+        assert!(changed.find(kind("routes"), "r").is_none());
+        let again = changed.changed_to(&now);
+        let is_shared = |(one, other)| Arc::ptr_eq(one, other);
+        assert!(changed.tables.iter().zip(&again.tables).all(is_shared));
     }
 
     #[test]

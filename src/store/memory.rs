@@ -11,7 +11,8 @@ use uuid::Uuid;
 
 use super::watch::{History, by_revision, check_history};
 use super::{
-    Base, Change, CommitError, Committed, Entry, Key, Loaded, Store, StoreError, Transaction, Watch,
+    Base, BaseChange, Change, CommitError, Committed, Entry, Key, Loaded, Store, StoreError, Transaction,
+    Watch,
 };
 
 /// How many lines of the audit trail are kept: enough to see what has happened lately, and some hundred KiB.
@@ -26,11 +27,14 @@ struct Shared {
     kept_entries: usize,
 }
 
+type Entities = BTreeMap<Key, Map<String, Value>>;
+
 #[derive(Default)]
 struct State {
     revision: u64,
-    entities: BTreeMap<Key, Map<String, Value>>,
-    bases: BTreeMap<String, Base>,
+    entities: Entities,
+    /// By source, with the hash of what it said.
+    bases: BTreeMap<String, (u64, Entities)>,
     notes: BTreeMap<Uuid, Value>,
     entries: VecDeque<Line>,
     /// The newest revision of which an entry has been let go.
@@ -106,21 +110,19 @@ impl State {
         let lines = lines.collect::<Result<Vec<_>, _>>()?;
         self.revision = revision;
         self.entries.extend(lines);
-        for change in transaction.changes {
-            match change {
-                Change::Put(key, values) => {
-                    self.entities.insert(key, values);
-                }
-                Change::Delete(key) => {
-                    self.entities.remove(&key);
-                }
-            }
-        }
+        put(&mut self.entities, transaction.changes);
         for source in &transaction.forget {
             self.bases.remove(source);
         }
-        if let Some(base) = transaction.base {
-            self.bases.insert(base.source.clone(), base);
+        if let Some(BaseChange {
+            source,
+            hash,
+            changes,
+        }) = transaction.base
+        {
+            let base = self.bases.entry(source).or_default();
+            base.0 = hash;
+            put(&mut base.1, changes);
         }
         while self.entries.len() > kept_entries {
             let oldest = self.entries.pop_front();
@@ -135,16 +137,33 @@ impl State {
     }
 }
 
+fn put(entities: &mut Entities, changes: Vec<Change>) {
+    for change in changes {
+        match change {
+            Change::Put(key, values) => entities.insert(key, values),
+            Change::Delete(key) => entities.remove(&key),
+        };
+    }
+}
+
+fn all(entities: &Entities) -> Vec<(Key, Map<String, Value>)> {
+    let pairs = entities.iter();
+    pairs.map(|(key, values)| (key.clone(), values.clone())).collect()
+}
+
 #[async_trait]
 impl Store for Memory {
     async fn load(&self) -> Result<Loaded, StoreError> {
         let state = self.0.lock();
+        let bases = state.bases.iter().map(|(source, (hash, entities))| Base {
+            source: source.clone(),
+            hash: *hash,
+            entities: all(entities),
+        });
         Ok(Loaded {
             revision: state.revision,
-            entities: (state.entities.iter())
-                .map(|(key, values)| (key.clone(), values.clone()))
-                .collect(),
-            bases: state.bases.values().cloned().collect(),
+            entities: all(&state.entities),
+            bases: bases.collect(),
             notes: state.notes.iter().map(|(id, note)| (*id, note.clone())).collect(),
         })
     }

@@ -33,7 +33,7 @@ use uuid::Uuid;
 pub use embedded::Embedded;
 pub use error::{CommitError, StoreError};
 pub use memory::Memory;
-pub use record::{Base, Change, Committed, Entry, EntryChange, Key, Loaded, Transaction};
+pub use record::{Base, BaseChange, Change, Committed, Entry, EntryChange, Key, Loaded, Transaction};
 pub use watch::Watch;
 
 /// What outlives the process.

@@ -34,7 +34,8 @@ pub enum Change {
     Delete(Key),
 }
 
-/// What a source of configuration said last: the third side of a merge.
+/// What a source of configuration said last: the third side of a merge. Its entities stand in the order of
+/// their keys.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Base {
     /// The source: for a file its name as configured.
@@ -43,6 +44,17 @@ pub struct Base {
     pub hash: u64,
     /// What it said.
     pub entities: Vec<(Key, Map<String, Value>)>,
+}
+
+/// What a source says now, by what it said last: so that what is written grows with the change.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BaseChange {
+    /// The source.
+    pub source: String,
+    /// A hash of what it says now.
+    pub hash: u64,
+    /// The steps from what is kept of it, in order. Nothing is kept of a source that is new or was forgotten.
+    pub changes: Vec<Change>,
 }
 
 /// One line of the audit trail: who did what, and what became of it.
@@ -79,9 +91,9 @@ pub struct EntryChange {
 pub struct Transaction {
     /// The entities, in order: of two changes of one key the later stays.
     pub changes: Vec<Change>,
-    /// What a source says now; takes the place of what the same source said before.
-    pub base: Option<Base>,
-    /// The sources whose base goes, before `base` is put.
+    /// What a source says now.
+    pub base: Option<BaseChange>,
+    /// The sources whose base goes, before `base` is changed.
     pub forget: Vec<String>,
     /// The lines for the audit trail, in order. Several when the writes of several clients are kept
     /// together.

@@ -1,4 +1,4 @@
-//! How a store lies in its file: five tables, whose values are JSON.
+//! How a store lies in its file: six tables, whose values are JSON.
 
 use std::fmt::Display;
 
@@ -8,14 +8,14 @@ use redb::{
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::{Map, Value};
+use serde_json::Value;
 use uuid::Uuid;
 
 use super::watch::by_revision;
 use super::{Base, Change, Committed, Entry, Key, Loaded, Transaction};
 
 /// The format that is written and the only one that is understood.
-pub(super) const FORMAT: u64 = 1;
+pub(super) const FORMAT: u64 = 2;
 
 /// Numbers by name: those below.
 const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
@@ -26,14 +26,14 @@ const META_FORGOTTEN: &str = "forgotten";
 
 /// Entities by kind and id.
 const ENTITIES: TableDefinition<(&str, u128), &[u8]> = TableDefinition::new("entities");
-/// What a source said last, by its name: its hash and its entities as triples.
-const BASES: TableDefinition<&str, &[u8]> = TableDefinition::new("bases");
+/// The hash of what a source said last, by its name.
+const BASES: TableDefinition<&str, u64> = TableDefinition::new("bases");
+/// What it said, by source, kind and id.
+const SAID: TableDefinition<(&str, &str, u128), &[u8]> = TableDefinition::new("said");
 /// The audit trail by revision and place in its commit.
 const AUDIT: TableDefinition<(u64, u32), &[u8]> = TableDefinition::new("audit");
 /// Notes by id.
 const NOTES: TableDefinition<u128, &[u8]> = TableDefinition::new("notes");
-
-type StoredBase = (u64, Vec<(String, String, Map<String, Value>)>);
 
 /// What came of trying to commit.
 #[derive(Debug)]
@@ -59,6 +59,7 @@ pub(super) fn prepare(database: &Database) -> Result<Option<u64>, Error> {
     writing.open_table(META)?.insert(META_FORMAT, FORMAT)?;
     writing.open_table(ENTITIES)?;
     writing.open_table(BASES)?;
+    writing.open_table(SAID)?;
     writing.open_table(AUDIT)?;
     writing.open_table(NOTES)?;
     writing.commit()?;
@@ -79,17 +80,22 @@ pub(super) fn load(database: &Database) -> Result<Loaded, Error> {
         loaded.entities.push((key, decode(values.value(), "an entity")?));
     }
     for row in reading.open_table(BASES)?.iter()? {
-        let (source, base) = row?;
-        let (hash, entities): StoredBase = decode(base.value(), "a base")?;
-        let entities = entities.into_iter().map(|(kind, id, values)| {
-            let id = id.parse().map_err(|error| cannot_be("a base", "read", error))?;
-            Ok((Key::new(kind, id), values))
-        });
+        let (source, hash) = row?;
         loaded.bases.push(Base {
             source: source.value().to_owned(),
-            hash,
-            entities: entities.collect::<Result<_, Error>>()?,
+            hash: hash.value(),
+            entities: Vec::new(),
         });
+    }
+    let said = reading.open_table(SAID)?;
+    for base in &mut loaded.bases {
+        for row in said.range(all_of(&base.source))? {
+            let (key, values) = row?;
+            let (_, kind, id) = key.value();
+            let key = Key::new(kind, Uuid::from_u128(id));
+            base.entities
+                .push((key, decode(values.value(), "what a source said")?));
+        }
     }
     for row in reading.open_table(NOTES)?.iter()? {
         let (id, note) = row?;
@@ -151,17 +157,32 @@ fn put_entities(writing: &WriteTransaction, changes: &[Change]) -> Result<(), Er
 
 fn put_bases(writing: &WriteTransaction, transaction: &Transaction) -> Result<(), Error> {
     let mut bases = writing.open_table(BASES)?;
+    let mut said = writing.open_table(SAID)?;
     for source in &transaction.forget {
         bases.remove(source.as_str())?;
+        said.retain_in(all_of(source), |_, _| false)?;
     }
     if let Some(base) = &transaction.base {
-        let entities: Vec<_> = (base.entities.iter())
-            .map(|(key, values)| (&key.kind, key.id.to_string(), values))
-            .collect();
-        let value = encode(&(base.hash, entities), "a base")?;
-        bases.insert(base.source.as_str(), value.as_slice())?;
+        let source = base.source.as_str();
+        bases.insert(source, base.hash)?;
+        for change in &base.changes {
+            match change {
+                Change::Put(key, values) => {
+                    let values = encode(values, "what a source said")?;
+                    said.insert((source, key.kind.as_str(), key.id.as_u128()), values.as_slice())?;
+                }
+                Change::Delete(key) => {
+                    said.remove((source, key.kind.as_str(), key.id.as_u128()))?;
+                }
+            }
+        }
     }
     Ok(())
+}
+
+/// The keys of all that a source said. A kind is lower-case letters and underscores.
+fn all_of(source: &str) -> std::ops::Range<(&str, &str, u128)> {
+    (source, "", 0)..(source, "\u{7f}", 0)
 }
 
 fn put_entries(

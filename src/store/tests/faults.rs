@@ -20,7 +20,7 @@ fn large(revision: u64) -> Transaction {
         changes: (0..20)
             .map(|id| put(id, json!({"number": number, "text": "x".repeat(900)})))
             .collect(),
-        base: Some(base("file", number)),
+        base: Some(say("file", number)),
         entries: vec![entry(&number.to_string())],
         ..Transaction::default()
     }

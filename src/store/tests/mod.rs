@@ -66,6 +66,15 @@ fn entries(whats: &[&str]) -> Transaction {
     }
 }
 
+/// Says what [`base`] is, where nothing was said.
+fn say(source: &str, hash: u64) -> BaseChange {
+    BaseChange {
+        source: source.to_owned(),
+        hash,
+        changes: vec![put(9, json!({"z": 1, "a": 2}))],
+    }
+}
+
 fn base(source: &str, hash: u64) -> Base {
     Base {
         source: source.to_owned(),
@@ -142,7 +151,7 @@ async fn a_commit_on_another_revision_changes_nothing() {
         let before = store.load().await.unwrap();
         let late = || Transaction {
             changes: vec![put(1, json!({"n": 2}))],
-            base: Some(base("f", 1)),
+            base: Some(say("f", 1)),
             entries: vec![entry("late")],
             ..Transaction::default()
         };
@@ -155,23 +164,38 @@ async fn a_commit_on_another_revision_changes_nothing() {
 }
 
 #[tokio::test]
-async fn a_base_takes_the_place_of_that_of_its_source_only() {
+async fn what_a_source_said_changes_by_steps_and_goes_with_it() {
     both(async |store| {
         let of = |base, forget: &[&str]| Transaction {
-            base,
+            base: Some(base),
             forget: forget.iter().map(|&source| source.to_owned()).collect(),
             ..Transaction::default()
         };
-        store.commit(of(Some(base("b", 1)), &[]), 0).await.unwrap();
-        store.commit(of(Some(base("a", 2)), &[]), 1).await.unwrap();
-        store.commit(of(Some(base("b", u64::MAX)), &[]), 2).await.unwrap();
+        store.commit(of(say("b", 1), &[]), 0).await.unwrap();
+        store.commit(of(say("a", 2), &[]), 1).await.unwrap();
+        let changed = BaseChange {
+            changes: vec![
+                put(8, json!({})),
+                put(7, json!({})),
+                Change::Delete(key(8)),
+                Change::Delete(key(6)),
+            ],
+            ..say("b", u64::MAX)
+        };
+        store.commit(of(changed, &[]), 2).await.unwrap();
         let bases = store.load().await.unwrap().bases;
-        assert_eq!(bases, [base("a", 2), base("b", u64::MAX)]);
+        let mut b = base("b", u64::MAX);
+        b.entities.insert(0, (key(7), values(json!({}))));
+        assert_eq!(bases, [base("a", 2), b]);
         let fields: Vec<&String> = bases[0].entities[0].1.keys().collect();
         assert_eq!(fields, ["z", "a"], "the order of fields is kept");
-        let renamed = of(Some(base("a", 4)), &["a", "b", "unknown"]);
+        let renamed = of(say("b2", 4), &["b", "unknown"]);
         store.commit(renamed, 3).await.unwrap();
-        assert_eq!(store.load().await.unwrap().bases, [base("a", 4)]);
+        let bases = store.load().await.unwrap().bases;
+        assert_eq!(bases, [base("a", 2), base("b2", 4)], "of names that begin alike");
+        let anew = of(say("b2", 5), &["a", "b2"]);
+        store.commit(anew, 4).await.unwrap();
+        assert_eq!(store.load().await.unwrap().bases, [base("b2", 5)]);
     })
     .await;
 }

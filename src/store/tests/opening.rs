@@ -15,7 +15,7 @@ async fn fill(path: &Path) -> Loaded {
             changes: (0..10)
                 .map(|id| put(id, json!({"at": revision, "text": "x".repeat(300)})))
                 .collect(),
-            base: Some(base("file", revision)),
+            base: Some(say("file", revision)),
             entries: vec![entry("x")],
             ..Transaction::default()
         };
@@ -154,7 +154,7 @@ async fn another_format_and_another_program_are_refused_and_left_alone() {
             error,
             StoreError::Format {
                 found: 7,
-                known: 1,
+                known: 2,
                 ..
             }
         ),
