@@ -12,19 +12,21 @@ use super::schema::Presence;
 use crate::entity::{Entity, Kind, State};
 use crate::priority::patiently;
 
-/// Makes the entities of checked rows, whose values it takes, in the order of the files. What `known` holds already
-/// shares its values, so that what did not change need not be built again.
-pub(super) fn entities(rows: &mut [Row<'_>], identities: &Identities, known: &State) -> Vec<Arc<Entity>> {
+/// Makes the entities of checked rows, in the order of the files. What `known` holds already shares its values, so
+/// that what did not change need not be built again.
+pub(super) fn entities(rows: &[Row], identities: &Identities, known: &State) -> Vec<Arc<Entity>> {
     let mut entities = Vec::with_capacity(rows.len());
     for (index, row) in patiently(rows).enumerate() {
-        let mut values = std::mem::take(&mut row.values);
+        let mut values = row.values.clone();
         for field in row.entity.fields {
             if field.presence == Presence::FileOnly {
-                values.shift_remove(field.name);
+                if values.contains_key(field.name) {
+                    Arc::make_mut(&mut values).shift_remove(field.name);
+                }
             } else if field.kind.is_reference()
                 && let Some(parent) = identities.reference(index, field.name)
             {
-                values.insert(field.name.to_owned(), text_of(identities.ids[parent]));
+                Arc::make_mut(&mut values).insert(field.name.to_owned(), text_of(identities.ids[parent]));
             }
         }
         if row.is_transformed
@@ -32,7 +34,7 @@ pub(super) fn entities(rows: &mut [Row<'_>], identities: &Identities, known: &St
             && let Some(consumer) = identities.reference(index, "consumer")
         {
             let hash = hash_password(password, identities.ids[consumer]);
-            values.insert("password".to_owned(), Value::from(hash));
+            Arc::make_mut(&mut values).insert("password".to_owned(), Value::from(hash));
         }
         entities.push(share(
             Entity::new(row.entity.into(), identities.ids[index], values),

@@ -68,7 +68,7 @@ impl Identities {
 /// Gives every row its id, finds what references mean, and reports duplicates and dangling references.
 ///
 /// `is_complete` is false when a file could not be read: a name that is not there may be in that file.
-pub(crate) fn resolve(rows: &[Row<'_>], is_complete: bool, checker: &mut Checker<'_>) -> Identities {
+pub(crate) fn resolve(rows: &[Row], is_complete: bool, checker: &mut Checker<'_>) -> Identities {
     let mut resolver = Resolver {
         rows,
         result: Identities {
@@ -116,14 +116,14 @@ pub(crate) fn resolve(rows: &[Row<'_>], is_complete: bool, checker: &mut Checker
     resolver.result
 }
 
-struct Resolver<'r, 'a> {
-    rows: &'r [Row<'a>],
+struct Resolver<'r> {
+    rows: &'r [Row],
     result: Identities,
     suggestions: usize,
     is_complete: bool,
 }
 
-impl Resolver<'_, '_> {
+impl Resolver<'_> {
     fn of(&self, entity: &str) -> Vec<usize> {
         (0..self.rows.len())
             .filter(|row| self.rows[*row].entity.name == entity)
@@ -145,7 +145,7 @@ impl Resolver<'_, '_> {
                 None => {
                     let mut content = self.result.references[index]
                         .map_or_else(String::new, |parent| self.result.ids[parent].to_string());
-                    write_canonical(&Value::Object(row.values.clone()), &mut content);
+                    write_canonical(&Value::Object((*row.values).clone()), &mut content);
                     let ordinal = unnamed.entry(content.clone()).or_default();
                     *ordinal += 1;
                     make_id(row.entity.name, &format!("{content}#{ordinal}"))
@@ -384,7 +384,7 @@ impl Resolver<'_, '_> {
     }
 }
 
-fn first_declared(checker: &Checker<'_>, row: &Row<'_>, field: &str) -> String {
+fn first_declared(checker: &Checker<'_>, row: &Row, field: &str) -> String {
     let place = row.span_of(field).and_then(|span| checker.sources.place(span));
     format!(
         "first declared at {}; rename or remove one",

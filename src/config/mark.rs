@@ -91,6 +91,49 @@ impl Mark {
         }
     }
 
+    /// Takes what is inside, and leaves the place.
+    pub(crate) fn take(&mut self) -> Mark {
+        let left = Mark {
+            origin: self.origin,
+            ..Mark::at(self.span)
+        };
+        std::mem::replace(self, left)
+    }
+
+    /// Returns the marks of the items of a list; for what has none it is its own.
+    pub(crate) fn into_items(self) -> impl Iterator<Item = Mark> {
+        let Mark { span, origin, inside } = self;
+        let items = match inside {
+            Inside::List(items) => items,
+            Inside::Nothing | Inside::Map(_) => Vec::new(),
+        };
+        let own = move || Mark {
+            origin,
+            ..Mark::at(span)
+        };
+        items.into_iter().chain(std::iter::repeat_with(own))
+    }
+
+    /// Returns the marks of the entries of a mapping: of their keys and of their values. For what has none it is
+    /// its own.
+    pub(crate) fn into_entries(self) -> impl Iterator<Item = (Span, Mark)> {
+        let Mark { span, origin, inside } = self;
+        let entries = match inside {
+            Inside::Map(entries) => entries,
+            Inside::Nothing | Inside::List(_) => Vec::new(),
+        };
+        let own = move || {
+            (
+                span,
+                Mark {
+                    origin,
+                    ..Mark::at(span)
+                },
+            )
+        };
+        entries.into_iter().chain(std::iter::repeat_with(own))
+    }
+
     /// Returns the marks of an entry of a mapping: of its key and of its value.
     pub(crate) fn entry(&self, index: usize) -> Option<(Span, &Mark)> {
         match &self.inside {

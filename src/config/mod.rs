@@ -147,7 +147,7 @@ fn check_and_build(
 
     known.certificate_files = reload::fingerprint_certificates(&given.0);
     let mut checker = Checker::new(&sources, problems);
-    let mut rows = rows::collect(&documents, &mut checker).rows;
+    let rows = rows::collect(documents, &mut checker).rows;
     let server = check_server(&given.0, &given.1, &mut checker);
     let identities = identity::resolve(&rows, is_complete, &mut checker);
     let is_kept = server
@@ -165,7 +165,7 @@ fn check_and_build(
         let settings = build::settings(server, &mut checker);
         hidden::warn(&settings.certificates, &given.0, &given.1, &mut checker);
         hash ^= hash_of_certificates(&settings);
-        let entities = entities::entities(&mut rows, &identities, &known.state);
+        let entities = entities::entities(&rows, &identities, &known.state);
         let (configuration, findings) = build::build(&InOrder::of(&entities), settings, &mut known.memo);
         tell(&findings, &rows, &identities, &mut checker);
         built = Some((configuration, entities));
@@ -203,7 +203,7 @@ fn hash_of_certificates(settings: &Settings) -> u64 {
 }
 
 /// Reports what building found out where it stands in the files.
-fn tell(findings: &Findings, rows: &[Row<'_>], identities: &Identities, checker: &mut Checker<'_>) {
+fn tell(findings: &Findings, rows: &[Row], identities: &Identities, checker: &mut Checker<'_>) {
     for finding in &findings.0 {
         let row = identities
             .row_of(finding.kind.name(), finding.id)

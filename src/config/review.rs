@@ -8,7 +8,7 @@ use super::rows::Row;
 
 /// Reports what only several rows, or a row and its document, can tell, and warns of what is hardly meant.
 /// `is_kept` says that a store remembers when entities were made.
-pub(crate) fn review(rows: &[Row<'_>], identities: &Identities, is_kept: bool, checker: &mut Checker<'_>) {
+pub(crate) fn review(rows: &[Row], identities: &Identities, is_kept: bool, checker: &mut Checker<'_>) {
     let mut weights: Vec<Vec<u64>> = vec![Vec::new(); rows.len()];
     for (row, reference) in rows.iter().zip(&identities.references) {
         if let (Some(upstream), "targets") = (reference, row.entity.name) {
@@ -56,7 +56,7 @@ pub(crate) fn review(rows: &[Row<'_>], identities: &Identities, is_kept: bool, c
 }
 
 /// Insists on a start of a ramp where nothing outlives the process: after a restart it would begin anew.
-fn check_start(row: &Row<'_>, checker: &mut Checker<'_>) {
+fn check_start(row: &Row, checker: &mut Checker<'_>) {
     let field = |name: &str| row.values.get("config").and_then(|config| config.get(name));
     let is_group = matches!(field("hash").and_then(Value::as_str), Some("allow" | "deny"));
     let is_ramp = !is_group && field("percentage").is_none() && field("start").is_none();
@@ -73,7 +73,7 @@ fn check_start(row: &Row<'_>, checker: &mut Checker<'_>) {
 }
 
 /// Warns of what an Upstream makes pointless: a port, and a fallback that only failed tries can set off.
-fn check_canary(index: usize, rows: &[Row<'_>], identities: &Identities, checker: &mut Checker<'_>) {
+fn check_canary(index: usize, rows: &[Row], identities: &Identities, checker: &mut Checker<'_>) {
     let row = &rows[index];
     let field = |name: &str| row.values.get("config").and_then(|config| config.get(name));
     let service = identities.references[index].map(|service| &rows[service]);
@@ -133,7 +133,7 @@ fn is_health_checked(checks: &Value) -> bool {
 }
 
 /// Insists that a password which is said to be hashed already looks like it.
-fn check_password(row: &Row<'_>, checker: &mut Checker<'_>) {
+fn check_password(row: &Row, checker: &mut Checker<'_>) {
     let Some(password) = row.values.get("password").and_then(Value::as_str) else {
         return;
     };
@@ -156,7 +156,7 @@ pub(crate) fn parse_hash(text: &str) -> Option<[u8; 20]> {
 }
 
 /// Warns of an anonymous Consumer that is none: requests without credentials are then answered 500.
-fn check_anonymous(row: &Row<'_>, identities: &Identities, checker: &mut Checker<'_>) {
+fn check_anonymous(row: &Row, identities: &Identities, checker: &mut Checker<'_>) {
     let anonymous = row
         .values
         .get("config")
@@ -177,7 +177,7 @@ fn check_anonymous(row: &Row<'_>, identities: &Identities, checker: &mut Checker
     }
 }
 
-fn warn_at(row: &Row<'_>, field: &str, message: &str, checker: &mut Checker<'_>) {
+fn warn_at(row: &Row, field: &str, message: &str, checker: &mut Checker<'_>) {
     checker.warn(row.span_of(field), &row.path, message, None);
 }
 

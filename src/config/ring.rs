@@ -15,8 +15,8 @@ const FEW_POINTS: u64 = 100;
 
 /// Warns of each Upstream's ring. The addresses that a name stands for are not known here: each Target counts
 /// once.
-pub(super) fn warn(rows: &[Row<'_>], identities: &Identities, checker: &mut Checker<'_>) {
-    let mut targets: Vec<Vec<(&Row<'_>, u64)>> = vec![Vec::new(); rows.len()];
+pub(super) fn warn(rows: &[Row], identities: &Identities, checker: &mut Checker<'_>) {
+    let mut targets: Vec<Vec<(&Row, u64)>> = vec![Vec::new(); rows.len()];
     for (row, reference) in rows.iter().zip(&identities.references) {
         let weight = row.values.get("weight").and_then(Value::as_u64).unwrap_or(0);
         if let (Some(upstream), "targets", 1..) = (reference, row.entity.name, weight) {
@@ -31,7 +31,7 @@ pub(super) fn warn(rows: &[Row<'_>], identities: &Identities, checker: &mut Chec
 }
 
 /// Returns the points of each unit of weight, if this is an Upstream that has a ring.
-fn points_of(row: &Row<'_>) -> Option<u64> {
+fn points_of(row: &Row) -> Option<u64> {
     let text = |field: &str| row.values.get(field).and_then(Value::as_str);
     let is_ring = row.entity.name == "upstreams"
         && text("algorithm") == Some("consistent-hashing")
@@ -40,7 +40,7 @@ fn points_of(row: &Row<'_>) -> Option<u64> {
     is_ring.then(|| points_per_weight(u32::try_from(slots).unwrap_or(u32::MAX)).into())
 }
 
-fn warn_of_ring(row: &Row<'_>, targets: &[(&Row<'_>, u64)], points: u64, checker: &mut Checker<'_>) {
+fn warn_of_ring(row: &Row, targets: &[(&Row, u64)], points: u64, checker: &mut Checker<'_>) {
     let total = targets.iter().map(|(_, weight)| weight * points).sum::<u64>();
     if total > MAX_POINTS {
         checker.warn(

@@ -4,11 +4,13 @@
 //! difference left. Each row has been checked by itself. Names, ids and references, which concern several
 //! rows and perhaps several files, are for `identity`.
 
+use std::sync::Arc;
+
 use serde_json::{Map, Value};
 
 use super::at::{At, Path, entry};
 use super::check::Checker;
-use super::mark::{Mark, Span};
+use super::mark::{Inside, Mark, Span};
 use super::schema::{Child, ENTITIES, Entity, KONG_ONLY, TOP_LEVEL};
 use super::suggest::nearest;
 use super::yaml::Document;
@@ -19,22 +21,22 @@ const FORMAT_VERSION: &str = "3.0";
 
 /// One entity of one file.
 #[derive(Debug)]
-pub(crate) struct Row<'a> {
+pub(crate) struct Row {
     pub(crate) entity: &'static Entity,
-    /// As written.
-    pub(crate) written: &'a Value,
-    pub(crate) mark: Option<&'a Mark>,
+    /// As written, without the rows nested in it.
+    pub(crate) written: Value,
+    pub(crate) mark: Mark,
     /// Where it is in its document.
     pub(crate) path: String,
     /// What is right in it, with defaults.
-    pub(crate) values: Map<String, Value>,
+    pub(crate) values: Arc<Map<String, Value>>,
     /// The row it is nested in.
     pub(crate) parent: Option<usize>,
     /// Its document's `_transform`: passwords in it are not hashed yet.
     pub(crate) is_transformed: bool,
 }
 
-impl Row<'_> {
+impl Row {
     /// Returns the text of a field as written, even where it is wrong, so that one mistake in a name is
     /// not also reported as a missing entity wherever it is referred to.
     pub(crate) fn written_text(&self, name: &str) -> Option<&str> {
@@ -43,14 +45,14 @@ impl Row<'_> {
 
     /// Returns the place of an item of a field's list, or that of the row.
     pub(crate) fn item_span(&self, name: &str, index: usize) -> Option<Span> {
-        let list = entry(self.written, self.mark, name).map(|(_, mark)| mark);
+        let list = self.entry(name).map(|(_, mark)| mark);
         list.map(|list| list.item(index).unwrap_or(list).span)
             .or(self.span_of(name))
     }
 
     /// Returns the place of a field of a record that is a field's value, or the nearest there is.
     pub(crate) fn inner_span(&self, name: &str, inner: &str) -> Option<Span> {
-        let record = entry(self.written, self.mark, name).map(|(_, mark)| mark);
+        let record = self.entry(name).map(|(_, mark)| mark);
         let found = self
             .written
             .get(name)
@@ -60,16 +62,19 @@ impl Row<'_> {
 
     /// Returns the place of a field's value, or that of the row.
     pub(crate) fn span_of(&self, name: &str) -> Option<Span> {
-        entry(self.written, self.mark, name)
-            .map(|(_, mark)| mark.span)
-            .or(self.mark.map(|mark| mark.span))
+        let value = self.entry(name).map(|(_, mark)| mark);
+        Some(value.unwrap_or(&self.mark).span)
+    }
+
+    fn entry(&self, name: &str) -> Option<(Span, &Mark)> {
+        entry(&self.written, Some(&self.mark), name)
     }
 }
 
 /// All that the documents hold.
 #[derive(Debug, Default)]
-pub(crate) struct Rows<'a> {
-    pub(crate) rows: Vec<Row<'a>>,
+pub(crate) struct Rows {
+    pub(crate) rows: Vec<Row>,
     /// Where the `server` key is, if any file has one.
     server: Option<Span>,
     /// `_transform` of the document at hand.
@@ -89,16 +94,17 @@ pub(crate) fn server_of(documents: &[Document]) -> Option<(&Value, &Mark)> {
 }
 
 /// Flattens the documents.
-pub(crate) fn collect<'a>(documents: &'a [Document], checker: &mut Checker<'_>) -> Rows<'a> {
+pub(crate) fn collect(documents: Vec<Document>, checker: &mut Checker<'_>) -> Rows {
     let mut rows = Rows::default();
     let mut has_version = false;
+    let first = documents.first().map(|document| document.mark.span);
     for document in documents {
         has_version |= rows.document(document, checker);
     }
-    if let (Some(first), false) = (documents.first(), has_version) {
+    if let (Some(first), false) = (first, has_version) {
         let hint = format!("add the line: _format_version: \"{FORMAT_VERSION}\"");
         checker.error(
-            Some(first.mark.span),
+            Some(first),
             "_format_version",
             "required field missing",
             Some(hint),
@@ -107,41 +113,30 @@ pub(crate) fn collect<'a>(documents: &'a [Document], checker: &mut Checker<'_>) 
     rows
 }
 
-impl<'a> Rows<'a> {
+impl Rows {
     /// Takes one document; says whether it has a version or is past asking for one.
-    fn document(&mut self, document: &'a Document, checker: &mut Checker<'_>) -> bool {
-        let Value::Object(map) = &document.value else {
+    fn document(&mut self, document: Document, checker: &mut Checker<'_>) -> bool {
+        let Document { value, mark } = document;
+        let Value::Object(map) = value else {
             let hint = format!("a mapping, such as: _format_version: \"{FORMAT_VERSION}\"");
-            checker.error(Some(document.mark.span), "", "expected an object", Some(hint));
+            checker.error(Some(mark.span), "", "expected an object", Some(hint));
             return true;
         };
         self.is_transformed = map.get("_transform") != Some(&Value::Bool(false));
         let mut has_version = false;
-        for (index, (key, value)) in map.iter().enumerate() {
-            let (key_span, mark) = document
-                .mark
-                .entry(index)
-                .unwrap_or((document.mark.span, &document.mark));
-            let at = At {
-                value,
-                mark: Some(mark),
-                path: Path::ROOT.key(key),
-            };
+        for ((key, value), (key_span, mark)) in map.into_iter().zip(mark.into_entries()) {
+            let path = Path::ROOT.key(&key);
             if let Some(entity) = ENTITIES.into_iter().find(|entity| entity.name == key) {
-                self.list(
-                    entity,
-                    None,
-                    Written {
-                        value,
-                        mark: Some(mark),
-                    },
-                    at.path,
-                    checker,
-                );
+                self.list(entity, None, Written { value, mark }, path, checker);
             } else if key == "server" {
                 self.server(key_span, checker);
             } else if let Some(field) = TOP_LEVEL.iter().find(|field| field.name == key) {
                 has_version |= key == "_format_version";
+                let at = At {
+                    value: &value,
+                    mark: Some(&mark),
+                    path,
+                };
                 let checked = if value.is_null() && !field.is_required {
                     None
                 } else {
@@ -151,7 +146,8 @@ impl<'a> Rows<'a> {
                     check_version(&version, mark.span, checker);
                 }
             } else {
-                checker.error(Some(key_span), key, "unknown field", Some(unknown_key_hint(key)));
+                let hint = unknown_key_hint(&key);
+                checker.error(Some(key_span), key, "unknown field", Some(hint));
             }
         }
         has_version
@@ -175,73 +171,74 @@ impl<'a> Rows<'a> {
         &mut self,
         entity: &'static Entity,
         parent: Option<(usize, &'static Child)>,
-        list: Written<'a>,
+        list: Written,
         path: Path<'_>,
         checker: &mut Checker<'_>,
     ) {
+        let span = list.mark.span;
         let items = match list.value {
             Value::Array(items) => items,
             // A list whose items are all commented out.
             Value::Null => return,
             _ => {
                 if entity.fields.iter().any(|field| field.is_secret) {
-                    checker.hide(list.mark.map(|mark| mark.span));
+                    checker.hide(Some(span));
                 }
                 let hint = format!("a list: each of the {} starts with '- '", entity.name);
-                checker.error(
-                    list.mark.map(|mark| mark.span),
-                    path,
-                    "expected an array",
-                    Some(hint),
-                );
+                checker.error(Some(span), path, "expected an array", Some(hint));
                 return;
             }
         };
-        for (index, written) in patiently(items).enumerate() {
-            let mark = list.mark.and_then(|mark| mark.item(index)).or(list.mark);
+        let items = items.into_iter().zip(list.mark.into_items());
+        for (index, (mut written, mut mark)) in patiently(items).enumerate() {
             let path = path.index(index);
             let at = At {
-                value: written,
-                mark,
+                value: &written,
+                mark: Some(&mark),
                 path,
             };
             let Some(checked) = checker.entity(entity, parent.map(|(_, child)| child), at) else {
                 continue;
             };
+            let nested: Vec<_> = (entity.children.iter())
+                .filter_map(|child| Some((child, take(&mut written, &mut mark, child.entity.name)?)))
+                .collect();
             let row = self.rows.len();
-            let parent = parent.map(|(row, _)| row);
             self.rows.push(Row {
                 entity,
                 written,
                 mark,
                 path: path.to_string(),
-                values: checked.values,
-                parent,
+                values: Arc::new(checked.values),
+                parent: parent.map(|(row, _)| row),
                 is_transformed: self.is_transformed,
             });
-            for child in entity.children {
-                if let Some(value) = written.get(child.entity.name) {
-                    let mark = entry(written, mark, child.entity.name)
-                        .map(|(_, mark)| mark)
-                        .or(mark);
-                    self.list(
-                        child.entity,
-                        Some((row, child)),
-                        Written { value, mark },
-                        path.key(child.entity.name),
-                        checker,
-                    );
-                }
+            for (child, list) in nested {
+                let path = path.key(child.entity.name);
+                self.list(child.entity, Some((row, child)), list, path, checker);
             }
         }
     }
 }
 
 /// A value as it stands in its document.
-#[derive(Debug, Clone, Copy)]
-struct Written<'a> {
-    value: &'a Value,
-    mark: Option<&'a Mark>,
+#[derive(Debug)]
+struct Written {
+    value: Value,
+    mark: Mark,
+}
+
+/// Takes an entry's value out of a mapping.
+fn take(written: &mut Value, mark: &mut Mark, name: &str) -> Option<Written> {
+    let map = written.as_object_mut()?;
+    let index = map.keys().position(|key| key == name)?;
+    let value = map.get_mut(name)?.take();
+    let mark = match &mut mark.inside {
+        Inside::Map(entries) => entries.get_mut(index).map(|(_, mark)| mark.take()),
+        Inside::Nothing | Inside::List(_) => None,
+    }
+    .unwrap_or_else(|| Mark::at(mark.span));
+    Some(Written { value, mark })
 }
 
 fn check_version(version: &str, span: Span, checker: &mut Checker<'_>) {

@@ -7,7 +7,7 @@ use super::check::Checker;
 use super::rows::Row;
 
 /// Warns of each field that goes by such a header. It is allowed: a file may be meant for several gateways.
-pub(super) fn warn(rows: &[Row<'_>], server: &Map<String, Value>, checker: &mut Checker<'_>) {
+pub(super) fn warn(rows: &[Row], server: &Map<String, Value>, checker: &mut Checker<'_>) {
     let action = server.get("underscores_in_headers").and_then(Value::as_str);
     let Some(action @ ("drop" | "refuse")) = action else {
         return;

@@ -108,7 +108,7 @@ pub(crate) fn apply(state: &mut State, changes: &[Change]) {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, json};
+    use serde_json::{Map, Value, json};
 
     use super::*;
     use crate::entity::testbed::{id, kind};
@@ -119,7 +119,11 @@ mod tests {
             let id = Value::from(id(*number).to_string());
             ((*field).to_owned(), id)
         });
-        Arc::new(Entity::new(kind(kind_name), id(number), values.collect()))
+        Arc::new(Entity::new(
+            kind(kind_name),
+            id(number),
+            values.collect::<Map<_, _>>(),
+        ))
     }
 
     fn named(kind_name: &str, number: u128, name: &str) -> Arc<Entity> {

@@ -105,15 +105,19 @@ const APART: [&str; 3] = ["id", "created_at", "updated_at"];
 
 impl Entity {
     /// Takes checked values apart.
-    pub(crate) fn new(kind: Kind, id: Uuid, mut values: Map<String, Value>) -> Self {
-        let mut take = |name: &str| values.shift_remove(name);
+    pub(crate) fn new(kind: Kind, id: Uuid, values: impl Into<Arc<Map<String, Value>>>) -> Self {
+        let mut values = values.into();
+        let mut take = |name: &str| {
+            let is_there = values.contains_key(name);
+            is_there.then(|| Arc::make_mut(&mut values).shift_remove(name))?
+        };
         take("id");
         let created_at = take("created_at").and_then(|time| time.as_f64());
         let updated_at = take("updated_at").and_then(|time| time.as_f64());
         Self {
             kind,
             id,
-            values: Arc::new(values),
+            values,
             created_at,
             updated_at,
         }
