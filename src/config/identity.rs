@@ -116,6 +116,28 @@ pub(crate) fn resolve(rows: &[Row], is_complete: bool, checker: &mut Checker<'_>
     resolver.result
 }
 
+/// Says whether a row that takes the place of another has its identity, is known by the same names and refers to
+/// the same: nothing of it differs that [`resolve`] looks at.
+pub(crate) fn are_alike(before: &Row, now: &Row) -> bool {
+    let entity = now.entity;
+    let texts = ["id", "custom_id", "instance_name", "groups", "consumer_groups"];
+    let unique = entity.unique.iter().flat_map(|unique| unique.fields);
+    let references = entity.fields.iter().filter(|field| field.kind.is_reference());
+    let mut names = (texts.iter().chain([&entity.key]).chain(unique))
+        .copied()
+        .chain(references.map(|field| field.name));
+    let is_named = [entity.key, "custom_id"]
+        .iter()
+        .any(|name| now.written_text(name).is_some());
+    std::ptr::eq(before.entity, entity)
+        && before.parent == now.parent
+        && names.all(|name| {
+            before.written.get(name) == now.written.get(name) && before.values.get(name) == now.values.get(name)
+        })
+        // What has no name is known by all that it holds.
+        && (is_named || before.values == now.values)
+}
+
 struct Resolver<'r> {
     rows: &'r [Row],
     result: Identities,

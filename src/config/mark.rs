@@ -40,6 +40,17 @@ impl Span {
     }
 }
 
+/// By how many lines what stands behind an edit has moved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Shift(pub(crate) i64);
+
+impl Shift {
+    /// Returns where a line now is.
+    pub(crate) fn of(self, line: u32) -> u32 {
+        u32::try_from(i64::from(line) + self.0).unwrap_or(line)
+    }
+}
+
 /// Where a value stands, and where the values in it stand.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Mark {
@@ -88,6 +99,24 @@ impl Mark {
         match &self.inside {
             Inside::List(items) => items.get(index),
             _ => None,
+        }
+    }
+
+    /// Moves all that stands in `source` at `line` or behind it.
+    pub(crate) fn shift(&mut self, source: u32, line: u32, shift: Shift) {
+        let shift_span = |span: &mut Span| {
+            if span.source == source && span.line >= line {
+                span.line = shift.of(span.line);
+            }
+        };
+        shift_span(&mut self.span);
+        match &mut self.inside {
+            Inside::Nothing => {}
+            Inside::List(items) => items.iter_mut().for_each(|item| item.shift(source, line, shift)),
+            Inside::Map(entries) => entries.iter_mut().for_each(|(key, value)| {
+                shift_span(key);
+                value.shift(source, line, shift);
+            }),
         }
     }
 

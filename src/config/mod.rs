@@ -2,7 +2,7 @@
 //!
 //! The pipeline is [`load`]: `source` reads files, `yaml` makes documents with positions, `rows` flattens
 //! them while `check` judges every value by the one table in `schema`, `identity` finds out which row is
-//! which, `review` looks at what concerns several of them, `entities` brings them into the form in which
+//! which (all of which is a `reading`, and of an `edit` only what it changed), `review` looks at what concerns several of them, `entities` brings them into the form in which
 //! everything is kept, `build` makes the model. No step stops the others: whatever is wrong anywhere is in
 //! one [`Report`], and a configuration comes out only if nothing is. What comes through the Admin API is
 //! judged by the same `check` and built by the same `build`.
@@ -11,9 +11,11 @@
 //! (`reload`).
 
 pub(crate) mod at;
+mod block;
 pub(crate) mod build;
 pub(crate) mod check;
 mod document;
+mod edit;
 pub(crate) mod entities;
 mod environment;
 pub(crate) mod export;
@@ -23,6 +25,7 @@ pub(crate) mod identity;
 pub(crate) mod mark;
 mod overrides;
 mod problem;
+mod reading;
 pub mod reload;
 mod review;
 mod ring;
@@ -53,7 +56,8 @@ use self::build::Findings;
 pub use self::build::Memo;
 use self::check::Checker;
 use self::identity::Identities;
-use self::mark::{Inside, Mark, Sources, Span};
+use self::mark::{Mark, Sources};
+use self::reading::Reading;
 use self::reload::Fingerprint;
 use self::rows::Row;
 use self::source::{Files, Source};
@@ -85,6 +89,8 @@ pub struct Known {
     /// The files of certificates that the settings name, as they were just before they were read; also where
     /// they were refused, since such a file may come yet.
     pub certificate_files: Fingerprint,
+    /// What was read, with the same flags and variables.
+    reading: Option<Reading>,
 }
 
 /// Loads files and directories of files, with settings from flags and the environment laid over them.
@@ -118,45 +124,39 @@ pub fn content_hash(paths: &[PathBuf]) -> u64 {
 fn check_and_build(
     files: Files,
     overrides: &Overrides,
-    mut problems: Vec<Problem>,
+    problems: Vec<Problem>,
     known: &mut Known,
 ) -> Result<Loaded, Report> {
     let Files {
-        sources,
+        sources: texts,
         paths,
         mut hash,
     } = files;
-    let mut documents = Vec::with_capacity(sources.len());
-    for (index, source) in sources.iter().enumerate() {
-        documents.extend(yaml::parse(source, index, &overrides.environment, &mut problems));
-    }
-    // A file that could not be read is no reason to call its entities missing.
-    let is_complete = problems.iter().all(|problem| !problem.is_error());
-    let mut sources = Sources(sources);
-    let mut given = (
-        Value::Object(Map::new()),
-        Mark {
-            inside: Inside::Map(Vec::new()),
-            ..Mark::at(Span::start_of(0))
-        },
-    );
-    if let Some((value, mark)) = rows::server_of(&documents) {
-        given = (value.clone(), mark.clone());
-    }
-    overrides.apply(&mut given.0, &mut given.1, &mut sources, &mut problems);
-
+    let anew = |texts, problems| Reading::new(texts, overrides, problems);
+    let mut reading = match known.reading.take() {
+        Some(last) if problems.is_empty() => last
+            .edited(texts, &overrides.environment)
+            .unwrap_or_else(|texts| anew(texts, problems)),
+        _ => anew(texts, problems),
+    };
+    let Reading {
+        sources,
+        given,
+        rows,
+        identities,
+        found,
+        ..
+    } = &mut reading;
     known.certificate_files = reload::fingerprint_certificates(&given.0);
-    let mut checker = Checker::new(&sources, problems);
-    let rows = rows::collect(documents, &mut checker).rows;
+    let mut checker = Checker::going_on(sources, found.clone());
     let server = check_server(&given.0, &given.1, &mut checker);
-    let identities = identity::resolve(&rows, is_complete, &mut checker);
     let is_kept = server
         .as_ref()
         .is_none_or(|server| server["store"]["kind"] != "memory");
-    review::review(&rows, &identities, is_kept, &mut checker);
-    ring::warn(&rows, &identities, &mut checker);
+    review::review(rows, identities, is_kept, &mut checker);
+    ring::warn(rows, identities, &mut checker);
     if let Some(server) = &server {
-        underscores::warn(&rows, server, &mut checker);
+        underscores::warn(rows, server, &mut checker);
     }
     let mut built = None;
     if !checker.has_errors()
@@ -165,21 +165,24 @@ fn check_and_build(
         let settings = build::settings(server, &mut checker);
         hidden::warn(&settings.certificates, &given.0, &given.1, &mut checker);
         hash ^= hash_of_certificates(&settings);
-        let entities = entities::entities(&rows, &identities, &known.state);
+        let entities = entities::entities(rows, identities, &known.state);
         let (configuration, findings) = build::build(&InOrder::of(&entities), settings, &mut known.memo);
-        tell(&findings, &rows, &identities, &mut checker);
+        tell(&findings, rows, identities, &mut checker);
         built = Some((configuration, entities));
     }
     let mut problems = checker.finish();
-    sort(&mut problems, &sources);
+    sort(&mut problems, sources);
     match built {
-        Some((configuration, entities)) if problems.iter().all(|problem| !problem.is_error()) => Ok(Loaded {
-            configuration,
-            entities,
-            warnings: problems,
-            hash,
-            files: paths,
-        }),
+        Some((configuration, entities)) if problems.iter().all(|problem| !problem.is_error()) => {
+            known.reading = Some(reading);
+            Ok(Loaded {
+                configuration,
+                entities,
+                warnings: problems,
+                hash,
+                files: paths,
+            })
+        }
         _ => Err(Report { problems }),
     }
 }

@@ -45,7 +45,11 @@ pub(crate) fn review(rows: &[Row], identities: &Identities, is_kept: bool, check
             _ => {}
         }
     }
-    for (index, row) in rows.iter().enumerate() {
+    let plugins = rows
+        .iter()
+        .enumerate()
+        .filter(|(_, row)| row.entity.name == "plugins");
+    for (index, row) in plugins {
         if row.values.get("name").and_then(Value::as_str) == Some("canary") {
             check_canary(index, rows, identities, checker);
             if !is_kept {

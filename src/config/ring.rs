@@ -18,8 +18,9 @@ const FEW_POINTS: u64 = 100;
 pub(super) fn warn(rows: &[Row], identities: &Identities, checker: &mut Checker<'_>) {
     let mut targets: Vec<Vec<(&Row, u64)>> = vec![Vec::new(); rows.len()];
     for (row, reference) in rows.iter().zip(&identities.references) {
-        let weight = row.values.get("weight").and_then(Value::as_u64).unwrap_or(0);
-        if let (Some(upstream), "targets", 1..) = (reference, row.entity.name, weight) {
+        if let (Some(upstream), "targets") = (reference, row.entity.name)
+            && let Some(weight @ 1..) = row.values.get("weight").and_then(Value::as_u64)
+        {
             targets[*upstream].push((row, weight));
         }
     }
@@ -36,8 +37,11 @@ fn points_of(row: &Row) -> Option<u64> {
     let is_ring = row.entity.name == "upstreams"
         && text("algorithm") == Some("consistent-hashing")
         && text("hash_on").is_some_and(|input| input != "none");
+    if !is_ring {
+        return None;
+    }
     let slots = row.values.get("slots").and_then(Value::as_u64)?;
-    is_ring.then(|| points_per_weight(u32::try_from(slots).unwrap_or(u32::MAX)).into())
+    Some(points_per_weight(u32::try_from(slots).unwrap_or(u32::MAX)).into())
 }
 
 fn warn_of_ring(row: &Row, targets: &[(&Row, u64)], points: u64, checker: &mut Checker<'_>) {

@@ -4,16 +4,19 @@
 //! difference left. Each row has been checked by itself. Names, ids and references, which concern several
 //! rows and perhaps several files, are for `identity`.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
 use super::at::{At, Path, entry};
+use super::block::{self, Block};
 use super::check::Checker;
 use super::mark::{Inside, Mark, Span};
 use super::schema::{Child, ENTITIES, Entity, KONG_ONLY, TOP_LEVEL};
 use super::suggest::nearest;
 use super::yaml::Document;
+use crate::entity;
 use crate::priority::patiently;
 
 /// The version of Kong's format that Serin reads.
@@ -34,6 +37,8 @@ pub(crate) struct Row {
     pub(crate) parent: Option<usize>,
     /// Its document's `_transform`: passwords in it are not hashed yet.
     pub(crate) is_transformed: bool,
+    /// The entities that were made of it; none before that.
+    pub(crate) made: Vec<Arc<entity::Entity>>,
 }
 
 impl Row {
@@ -75,6 +80,8 @@ impl Row {
 #[derive(Debug, Default)]
 pub(crate) struct Rows {
     pub(crate) rows: Vec<Row>,
+    /// The top-level lists whose items can be told apart by their lines.
+    pub(crate) blocks: Vec<Block>,
     /// Where the `server` key is, if any file has one.
     server: Option<Span>,
     /// `_transform` of the document at hand.
@@ -116,7 +123,11 @@ pub(crate) fn collect(documents: Vec<Document>, checker: &mut Checker<'_>) -> Ro
 impl Rows {
     /// Takes one document; says whether it has a version or is past asking for one.
     fn document(&mut self, document: Document, checker: &mut Checker<'_>) -> bool {
-        let Document { value, mark } = document;
+        let Document {
+            value,
+            mark,
+            has_anchors,
+        } = document;
         let Value::Object(map) = value else {
             let hint = format!("a mapping, such as: _format_version: \"{FORMAT_VERSION}\"");
             checker.error(Some(mark.span), "", "expected an object", Some(hint));
@@ -124,10 +135,19 @@ impl Rows {
         };
         self.is_transformed = map.get("_transform") != Some(&Value::Bool(false));
         let mut has_version = false;
+        let mut blocks = match has_anchors {
+            true => HashMap::new(),
+            false => block::find(&mark, checker.sources),
+        };
         for ((key, value), (key_span, mark)) in map.into_iter().zip(mark.into_entries()) {
             let path = Path::ROOT.key(&key);
             if let Some(entity) = ENTITIES.into_iter().find(|entity| entity.name == key) {
+                let first = self.rows.len();
                 self.list(entity, None, Written { value, mark }, path, checker);
+                if let Some(lines) = blocks.remove(&key_span.line) {
+                    let rows = &self.rows[first..];
+                    self.blocks.extend(Block::new(entity, lines, first, rows));
+                }
             } else if key == "server" {
                 self.server(key_span, checker);
             } else if let Some(field) = TOP_LEVEL.iter().find(|field| field.name == key) {
@@ -190,42 +210,80 @@ impl Rows {
             }
         };
         let items = items.into_iter().zip(list.mark.into_items());
-        for (index, (mut written, mut mark)) in patiently(items).enumerate() {
-            let path = path.index(index);
-            let at = At {
-                value: &written,
-                mark: Some(&mark),
-                path,
-            };
-            let Some(checked) = checker.entity(entity, parent.map(|(_, child)| child), at) else {
-                continue;
-            };
-            let nested: Vec<_> = (entity.children.iter())
-                .filter_map(|child| Some((child, take(&mut written, &mut mark, child.entity.name)?)))
-                .collect();
-            let row = self.rows.len();
-            self.rows.push(Row {
+        for (index, (value, mark)) in patiently(items).enumerate() {
+            self.item(
                 entity,
-                written,
-                mark,
-                path: path.to_string(),
-                values: Arc::new(checked.values),
-                parent: parent.map(|(row, _)| row),
-                is_transformed: self.is_transformed,
-            });
-            for (child, list) in nested {
-                let path = path.key(child.entity.name);
-                self.list(child.entity, Some((row, child)), list, path, checker);
-            }
+                parent,
+                Written { value, mark },
+                path.index(index),
+                checker,
+            );
+        }
+    }
+
+    fn item(
+        &mut self,
+        entity: &'static Entity,
+        parent: Option<(usize, &'static Child)>,
+        item: Written,
+        path: Path<'_>,
+        checker: &mut Checker<'_>,
+    ) {
+        let Written {
+            value: mut written,
+            mut mark,
+        } = item;
+        let at = At {
+            value: &written,
+            mark: Some(&mark),
+            path,
+        };
+        let Some(checked) = checker.entity(entity, parent.map(|(_, child)| child), at) else {
+            return;
+        };
+        let nested: Vec<_> = (entity.children.iter())
+            .filter_map(|child| Some((child, take(&mut written, &mut mark, child.entity.name)?)))
+            .collect();
+        let row = self.rows.len();
+        self.rows.push(Row {
+            entity,
+            written,
+            mark,
+            path: path.to_string(),
+            values: Arc::new(checked.values),
+            parent: parent.map(|(row, _)| row),
+            is_transformed: self.is_transformed,
+            made: Vec::new(),
+        });
+        for (child, list) in nested {
+            let path = path.key(child.entity.name);
+            self.list(child.entity, Some((row, child)), list, path, checker);
         }
     }
 }
 
+/// Looks at one item of a top-level list, the `index`th, by itself.
+pub(crate) fn collect_item(
+    entity: &'static Entity,
+    index: usize,
+    item: Written,
+    is_transformed: bool,
+    checker: &mut Checker<'_>,
+) -> Vec<Row> {
+    let mut rows = Rows {
+        is_transformed,
+        ..Rows::default()
+    };
+    let list = Path::ROOT.key(entity.name);
+    rows.item(entity, None, item, list.index(index), checker);
+    rows.rows
+}
+
 /// A value as it stands in its document.
 #[derive(Debug)]
-struct Written {
-    value: Value,
-    mark: Mark,
+pub(crate) struct Written {
+    pub(crate) value: Value,
+    pub(crate) mark: Mark,
 }
 
 /// Takes an entry's value out of a mapping.

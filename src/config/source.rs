@@ -63,6 +63,22 @@ impl Source {
         self.text[start..end].trim_end_matches('\r')
     }
 
+    /// Returns the line of a byte, counted from 1.
+    pub(crate) fn line_at(&self, offset: usize) -> usize {
+        self.lines.partition_point(|start| *start <= offset)
+    }
+
+    /// Returns where a line begins, or where the text ends if it has no such line.
+    pub(crate) fn start_of(&self, line: usize) -> usize {
+        let start = line.checked_sub(1).and_then(|index| self.lines.get(index));
+        start.copied().unwrap_or(self.text.len())
+    }
+
+    /// Returns the number of lines.
+    pub(crate) fn line_count(&self) -> usize {
+        self.lines.len()
+    }
+
     /// Returns the place of a position in this source.
     pub(crate) fn place(&self, position: Position) -> Place {
         Place {

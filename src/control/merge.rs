@@ -71,7 +71,8 @@ pub(super) fn merge(base: &State, live: &State, file: &State, order: &[Arc<Entit
     let mut merged = Merged::default();
     let mut born = now;
     let mut put = HashSet::new();
-    for said in patiently(order) {
+    let changed: Vec<Kind> = Kind::all().filter(|kind| !file.shares(*kind, base)).collect();
+    for said in patiently(order).filter(|said| changed.contains(&said.kind)) {
         let before = base.get(said.kind, said.id);
         let is_dated =
             said.created_at.is_some() && before.is_none_or(|before| before.created_at != said.created_at);
@@ -185,6 +186,7 @@ impl Merged {
     fn remove(&mut self, base: &State, live: &State, file: &State) {
         let dropped: Vec<_> = Kind::all()
             .rev()
+            .filter(|kind| !file.shares(*kind, base))
             .flat_map(|kind| base.entities(kind))
             .filter(|before| file.get(before.kind, before.id).is_none())
             .filter_map(|before| Some((before, live.get(before.kind, before.id)?)))

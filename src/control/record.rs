@@ -98,7 +98,7 @@ pub(super) fn kept(change: &Change) -> store::Change {
 /// Returns the steps of the store from what a source said to what it says now.
 pub(super) fn steps(before: &State, now: &State) -> Vec<store::Change> {
     let mut steps = Vec::new();
-    for kind in Kind::all() {
+    for kind in Kind::all().filter(|kind| !now.shares(*kind, before)) {
         let gone = before
             .entities(kind)
             .filter(|entity| now.get(kind, entity.id).is_none());

@@ -150,7 +150,12 @@ pub(crate) mod tests {
 
     /// Makes a certificate for names and its key, both PEM.
     pub(crate) fn made(names: &[&str]) -> (String, String) {
-        made_with(names, &PKCS_ECDSA_P256_SHA256)
+        made_with(names, &PKCS_ECDSA_P256_SHA256, 4000)
+    }
+
+    /// The same, with a certificate that is good until a year begins.
+    pub(crate) fn made_until(year: i32, names: &[&str]) -> (String, String) {
+        made_with(names, &PKCS_ECDSA_P256_SHA256, year)
     }
 
     /// Makes the certificate of an authority, PEM.
@@ -161,10 +166,16 @@ pub(crate) mod tests {
         pem("CERTIFICATE", certificate.der())
     }
 
-    fn made_with(names: &[&str], algorithm: &'static rcgen::SignatureAlgorithm) -> (String, String) {
+    fn made_with(
+        names: &[&str],
+        algorithm: &'static rcgen::SignatureAlgorithm,
+        year: i32,
+    ) -> (String, String) {
         let key = rcgen::KeyPair::generate_for(algorithm).unwrap();
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
-        let certificate = CertificateParams::new(names).unwrap().self_signed(&key).unwrap();
+        let mut params = CertificateParams::new(names).unwrap();
+        params.not_after = rcgen::date_time_ymd(year, 1, 1);
+        let certificate = params.self_signed(&key).unwrap();
         (
             pem("CERTIFICATE", certificate.der()),
             pem("PRIVATE KEY", &key.serialize_der()),
@@ -186,7 +197,7 @@ pub(crate) mod tests {
         assert!(pair.expires_at() > Duration::from_secs(1 << 31));
         assert!(pair.can_sign(&[SignatureScheme::ECDSA_NISTP256_SHA256]));
         assert!(!pair.can_sign(&[SignatureScheme::RSA_PSS_SHA256]));
-        let (certificate, key) = made_with(&["a.example"], &PKCS_ED25519);
+        let (certificate, key) = made_with(&["a.example"], &PKCS_ED25519, 4000);
         assert_eq!(
             KeyPair::parse(&certificate, &key).unwrap().kind(),
             KeyKind::Elliptic

@@ -9,6 +9,7 @@ mod value;
 
 use std::collections::HashSet;
 use std::fmt::Display;
+use std::ops::Range;
 
 use serde_json::{Map, Value};
 
@@ -16,7 +17,7 @@ pub(crate) use self::scope::Scope;
 pub(crate) use self::value::refuse_choice;
 
 use super::at::{At, Path, entry};
-use super::mark::{Origin, Sources, Span};
+use super::mark::{Origin, Shift, Sources, Span, narrow};
 use super::problem::{MAX_PROBLEMS, Problem, Severity, shorten};
 use super::schema::{Child, Effect, Entity, Field, KONG_ONLY, Kind as FieldKind, REMARKS, Record};
 use super::suggest::nearest;
@@ -71,10 +72,9 @@ struct Count {
     dropped: usize,
 }
 
-/// Gathers problems while looking at values.
-#[derive(Debug)]
-pub(crate) struct Checker<'s> {
-    pub(crate) sources: &'s Sources,
+/// The problems that were found.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Found {
     problems: Vec<Problem>,
     errors: Count,
     warnings: Count,
@@ -82,48 +82,92 @@ pub(crate) struct Checker<'s> {
     hidden: HashSet<(u32, u32)>,
 }
 
+impl Found {
+    /// Says whether there is nothing to tell.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.problems.is_empty()
+    }
+
+    /// Says whether something is told of lines of a file.
+    pub(crate) fn is_about(&self, file: &str, lines: Range<u32>) -> bool {
+        self.problems.iter().any(|problem| {
+            let line = problem.place.position.map(|position| narrow(position.line));
+            problem.place.file == file && line.is_some_and(|line| lines.contains(&line))
+        })
+    }
+
+    /// Lets other lines of a source stand where `lines` stood, with what was found in them: only lines to hide.
+    pub(crate) fn replace(&mut self, source: u32, lines: &Range<u32>, shift: Shift, found: Self) {
+        let moved = self.hidden.iter().filter_map(|(of, line)| match *of == source {
+            true if lines.contains(line) => None,
+            true if *line >= lines.end => Some((*of, shift.of(*line))),
+            _ => Some((*of, *line)),
+        });
+        self.hidden = moved.chain(found.hidden).collect();
+    }
+}
+
+/// Gathers problems while looking at values.
+#[derive(Debug)]
+pub(crate) struct Checker<'s> {
+    pub(crate) sources: &'s Sources,
+    found: Found,
+}
+
 impl<'s> Checker<'s> {
     /// Starts with the problems known so far.
     pub(crate) fn new(sources: &'s Sources, problems: Vec<Problem>) -> Self {
-        let mut checker = Self {
-            sources,
-            problems: Vec::new(),
-            errors: Count::default(),
-            warnings: Count::default(),
-            hidden: HashSet::new(),
-        };
+        let mut checker = Self::going_on(sources, Found::default());
         problems.into_iter().for_each(|problem| checker.push(problem));
         checker
+    }
+
+    /// Goes on from what was found.
+    pub(crate) fn going_on(sources: &'s Sources, found: Found) -> Self {
+        Self { sources, found }
+    }
+
+    /// Returns what was found, to go on from.
+    pub(crate) fn into_found(self) -> Found {
+        self.found
     }
 
     /// Returns all problems.
     pub(crate) fn finish(mut self) -> Vec<Problem> {
         self.hide_secrets();
-        for (count, severity) in [(self.errors, Severity::Error), (self.warnings, Severity::Warning)] {
+        let Found {
+            mut problems,
+            errors,
+            warnings,
+            ..
+        } = self.found;
+        for (count, severity) in [(errors, Severity::Error), (warnings, Severity::Warning)] {
             if count.dropped > 0 {
                 let problem = Problem::about(
                     "configuration",
                     format!("{} more like these are not shown", count.dropped),
                 );
-                self.problems.push(Problem { severity, ..problem });
+                problems.push(Problem { severity, ..problem });
             }
         }
-        self.problems
+        problems
     }
 
     /// Keeps the line of a secret out of every problem, also of those about something else on that line.
     pub(crate) fn hide(&mut self, span: Option<Span>) {
-        self.hidden.extend(span.map(|span| (span.source, span.line)));
+        self.found
+            .hidden
+            .extend(span.map(|span| (span.source, span.line)));
     }
 
     fn hide_secrets(&mut self) {
-        if self.hidden.is_empty() {
+        if self.found.hidden.is_empty() {
             return;
         }
-        let lines: HashSet<(&str, usize)> = (self.hidden.iter())
+        let lines: HashSet<(&str, usize)> = (self.found.hidden.iter())
             .filter_map(|(source, line)| Some((&*self.sources.0.get(*source as usize)?.name, *line as usize)))
             .collect();
-        for problem in &mut self.problems {
+        for problem in &mut self.found.problems {
             let line = problem.place.position.map_or(0, |position| position.line);
             if lines.contains(&(&*problem.place.file, line)) {
                 problem.excerpt = None;
@@ -133,15 +177,15 @@ impl<'s> Checker<'s> {
 
     /// Says whether there is any error so far.
     pub(crate) fn has_errors(&self) -> bool {
-        self.errors.kept > 0
+        self.found.errors.kept > 0
     }
 
     /// Says whether one more is kept; if not, it is counted.
     fn has_room(&mut self, severity: Severity) -> bool {
         let count = if severity == Severity::Error {
-            &mut self.errors
+            &mut self.found.errors
         } else {
-            &mut self.warnings
+            &mut self.found.warnings
         };
         let has_room = count.kept < MAX_PROBLEMS;
         *(if has_room {
@@ -154,7 +198,7 @@ impl<'s> Checker<'s> {
 
     fn push(&mut self, problem: Problem) {
         if self.has_room(problem.severity) {
-            self.problems.push(problem);
+            self.found.problems.push(problem);
         }
     }
 
@@ -190,7 +234,7 @@ impl<'s> Checker<'s> {
     ) {
         if self.has_room(severity) {
             let problem = self.sources.problem(span, path.to_string(), message);
-            self.problems.push(Problem {
+            self.found.problems.push(Problem {
                 severity,
                 hint: hint.map(shorten),
                 ..problem
@@ -214,7 +258,7 @@ impl<'s> Checker<'s> {
         if is_secret {
             problem.excerpt = None;
         }
-        self.problems.push(problem);
+        self.found.problems.push(problem);
     }
 
     /// Looks at a record and everything in it.

@@ -31,6 +31,8 @@ pub(crate) struct Document {
     pub(crate) value: Value,
     /// Marks of the same shape.
     pub(crate) mark: Mark,
+    /// Whether something is given a name (`&name`), by which it may be repeated elsewhere.
+    pub(crate) has_anchors: bool,
 }
 
 /// Parses one source, whose number is `index`.
@@ -69,7 +71,11 @@ pub(crate) fn parse(
     };
     let (value, mark) = join.value(value, tree.root);
     problems.append(&mut join.problems);
-    Some(Document { value, mark })
+    Some(Document {
+        value,
+        mark,
+        has_anchors: tree.has_anchors,
+    })
 }
 
 /// Types the text of a plain scalar as YAML would; text with any structure in it stays text.

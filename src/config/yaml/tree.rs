@@ -29,6 +29,8 @@ pub(super) struct Tree {
     pub(super) root: usize,
     /// What is wrong although the text could be parsed.
     pub(super) problems: Vec<Problem>,
+    /// Whether something is given a name (`&name`), by which it may be repeated elsewhere.
+    pub(super) has_anchors: bool,
 }
 
 /// One value or key.
@@ -73,6 +75,7 @@ pub(super) fn build(source: &Source, index: usize) -> Result<Tree, Box<Problem>>
             nodes: Vec::new(),
             root: 0,
             problems: Vec::new(),
+            has_anchors: false,
         },
         open: Vec::new(),
         anchors: HashMap::new(),
@@ -101,6 +104,7 @@ pub(super) fn build(source: &Source, index: usize) -> Result<Tree, Box<Problem>>
                 .with_hint("the shortest configuration is: _format_version: \"3.0\""),
         ));
     }
+    builder.tree.has_anchors = !builder.anchors.is_empty();
     Ok(builder.tree)
 }
 
