@@ -40,7 +40,8 @@ pub(crate) struct Item {
 
 /// Finds the blocks of a document, by the line of their key.
 pub(crate) fn find(document: &Mark, sources: &Sources) -> HashMap<u32, Lines> {
-    let Some(source) = sources.0.get(document.span.source as usize) else {
+    let source = sources.0.get(document.span.source as usize);
+    let Some(source) = source.filter(|source| !source.has_lone_returns()) else {
         return HashMap::new();
     };
     let Inside::Map(entries) = &document.inside else {

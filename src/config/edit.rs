@@ -118,6 +118,9 @@ impl Reading {
 
         let entity = block.entity;
         let alone = Source::file(&*now.name, format!("{}:\n{text}", entity.name));
+        if alone.has_lone_returns() {
+            return None;
+        }
         let mut problems = Vec::new();
         let Document {
             value,
@@ -357,6 +360,7 @@ plugins:
             // What there is something to say about.
             ("weight: 100", "weight: many"),
             ("weight: 100", "weigth: 100"),
+            ("# gone soon", "# gone\rsoon"),
             ("  retries: 1\n", "  retries: [1\n"),
             ("  retries: 1\n", "  tags: [&a x]\n"),
             ("  retries: 1\n", "  tags: [*a]\n"),
@@ -403,6 +407,8 @@ plugins:
             "",
             "---",
             "\t",
+            "  # remark\r",
+            "  # remark\r  retries: 2",
             "  <<: *a",
             "  path: /p_q",
             "  ca_certificates: []",

@@ -91,6 +91,8 @@ pub struct Known {
     pub certificate_files: Fingerprint,
     /// What was read, with the same flags and variables.
     reading: Option<Reading>,
+    /// The entities of the files.
+    in_order: InOrder,
 }
 
 /// Loads files and directories of files, with settings from flags and the environment laid over them.
@@ -166,7 +168,8 @@ fn check_and_build(
         hidden::warn(&settings.certificates, &given.0, &given.1, &mut checker);
         hash ^= hash_of_certificates(&settings);
         let entities = entities::entities(rows, identities, &known.state);
-        let (configuration, findings) = build::build(&InOrder::of(&entities), settings, &mut known.memo);
+        known.in_order = InOrder::of(&entities, &known.in_order);
+        let (configuration, findings) = build::build(&known.in_order, settings, &mut known.memo);
         tell(&findings, rows, identities, &mut checker);
         built = Some((configuration, entities));
     }

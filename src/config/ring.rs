@@ -16,6 +16,9 @@ const FEW_POINTS: u64 = 100;
 /// Warns of each Upstream's ring. The addresses that a name stands for are not known here: each Target counts
 /// once.
 pub(super) fn warn(rows: &[Row], identities: &Identities, checker: &mut Checker<'_>) {
+    if rows.iter().all(|row| points_of(row).is_none()) {
+        return;
+    }
     let mut targets: Vec<Vec<(&Row, u64)>> = vec![Vec::new(); rows.len()];
     for (row, reference) in rows.iter().zip(&identities.references) {
         if let (Some(upstream), "targets") = (reference, row.entity.name)

@@ -74,6 +74,12 @@ impl Source {
         start.copied().unwrap_or(self.text.len())
     }
 
+    /// Says whether a line ends in CR alone. To YAML that is one more line, here it is not.
+    pub(crate) fn has_lone_returns(&self) -> bool {
+        let bytes = self.text.as_bytes();
+        memchr::memchr_iter(b'\r', bytes).any(|at| bytes.get(at + 1) != Some(&b'\n'))
+    }
+
     /// Returns the number of lines.
     pub(crate) fn line_count(&self) -> usize {
         self.lines.len()

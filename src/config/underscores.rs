@@ -31,7 +31,7 @@ pub(super) fn warn(rows: &[Row], server: &Map<String, Value>, checker: &mut Chec
             Some(record) => row.values.get(record)?.get(field),
             None => row.values.get(field),
         };
-        let is_in_header = value("key_in_header") != Some(&Value::Bool(false));
+        let is_in_header = record.is_none() || value("key_in_header") != Some(&Value::Bool(false));
         for field in fields
             .iter()
             .filter(|field| is_in_header || **field != "key_names")

@@ -19,13 +19,21 @@ impl InOrder {
         Self { kinds }
     }
 
-    /// Takes entities that stand in this order already.
-    pub(crate) fn of(entities: &[Arc<Entity>]) -> Self {
-        let of_kind = |kind| {
-            let entities = entities.iter().filter(move |entity| entity.kind == kind);
-            entities.cloned().collect()
+    /// Takes entities that stand in this order already, and from `last` every list that did not change.
+    pub(crate) fn of(entities: &[Arc<Entity>], last: &Self) -> Self {
+        let mut kinds = vec![Vec::new(); Kind::all().count()];
+        for entity in entities {
+            kinds[entity.kind.position()].push(entity);
+        }
+        let list = |(kind, entities): (usize, Vec<&Arc<Entity>>)| {
+            let is_same = |last: &&Arc<[Arc<Entity>]>| {
+                let mut pairs = last.iter().zip(&entities);
+                last.len() == entities.len() && pairs.all(|(last, entity)| Arc::ptr_eq(last, entity))
+            };
+            let last = last.kinds.get(kind).filter(is_same).cloned();
+            last.unwrap_or_else(|| entities.into_iter().cloned().collect())
         };
-        Self::new(Kind::all().map(of_kind).collect())
+        Self::new(kinds.into_iter().enumerate().map(list).collect())
     }
 
     /// Returns the entities of one kind.

@@ -24,9 +24,17 @@ pub struct Memo {
     pub(super) ca_certificates: Built<CaCertificate>,
 }
 
-/// Parts of one type, and the list of them that was made last.
+/// Lists that are remembered: that of what files say and that of what is in force take turns.
+const MADE: usize = 2;
+
+/// Parts of one type, and the lists of them that were made last.
 pub(super) struct Built<T> {
     parts: HashMap<Uuid, Part<T>, ahash::RandomState>,
+    /// The latest is the first.
+    made: Vec<Made<T>>,
+}
+
+struct Made<T> {
     /// What the list was made from: the entities themselves, then what belongs to them.
     sources: Vec<Arc<[Arc<Entity>]>>,
     list: List<T>,
@@ -70,40 +78,64 @@ impl<T> Built<T> {
         findings: &mut Findings,
         build: impl Fn(&[Arc<Entity>], &mut Findings) -> Option<T>,
     ) -> List<T> {
-        let are_the_same = |(before, now)| Arc::ptr_eq(before, now);
-        if self.sources.len() != sources.len() || !self.sources.iter().zip(&sources).all(are_the_same) {
-            self.findings.0.clear();
-            let (entities, others) = sources.split_first().expect("every list is of some kind");
-            let parts = Parts::of(others.iter().flat_map(|others| others.iter()));
-            let mut from = Vec::new();
-            let list = patiently(&**entities).filter_map(|entity| {
-                from.clear();
-                from.push(entity);
-                from.extend(parts.of_parent(entity.id));
-                self.take(&from, &build)
-            });
-            self.list = list.collect();
-            self.sources = sources;
+        let is_of = |made: &Made<T>| {
+            let mut pairs = made.sources.iter().zip(&sources);
+            pairs.all(|(before, now)| Arc::ptr_eq(before, now))
+        };
+        match self.made.iter().position(is_of) {
+            Some(at) => self.made.swap(0, at),
+            None => {
+                let made = self.make(sources, build);
+                self.made.insert(0, made);
+                self.made.truncate(MADE);
+            }
         }
-        findings.0.extend(self.findings.0.iter().cloned());
-        self.list.clone()
+        let Made {
+            list, findings: own, ..
+        } = &self.made[0];
+        findings.0.extend(own.0.iter().cloned());
+        list.clone()
+    }
+
+    fn make(
+        &mut self,
+        sources: Vec<Arc<[Arc<Entity>]>>,
+        build: impl Fn(&[Arc<Entity>], &mut Findings) -> Option<T>,
+    ) -> Made<T> {
+        let mut findings = Findings::default();
+        let (entities, others) = sources.split_first().expect("every list is of some kind");
+        let parts = Parts::of(others.iter().flat_map(|others| others.iter()));
+        let mut from = Vec::new();
+        let list = patiently(&**entities).filter_map(|entity| {
+            from.clear();
+            from.push(entity);
+            from.extend(parts.of_parent(entity.id));
+            self.take(&from, &mut findings, &build)
+        });
+        let list = list.collect();
+        Made {
+            sources,
+            list,
+            findings,
+        }
     }
 
     /// Takes a part over, or builds it if what it is made from has changed.
     fn take(
         &mut self,
         from: &[&Arc<Entity>],
+        all: &mut Findings,
         build: impl Fn(&[Arc<Entity>], &mut Findings) -> Option<T>,
     ) -> Option<Arc<T>> {
         let id = from.first()?.id;
         if let Some(known) = self.parts.get(&id).filter(|part| are_the_same(&part.from, from)) {
-            self.findings.0.extend(known.findings.0.iter().cloned());
+            all.0.extend(known.findings.0.iter().cloned());
             return Some(known.part.clone());
         }
         let from: Vec<Arc<Entity>> = from.iter().copied().cloned().collect();
         let mut findings = Findings::default();
         let part = build(&from, &mut findings).map(Arc::new);
-        self.findings.0.extend(findings.0.iter().cloned());
+        all.0.extend(findings.0.iter().cloned());
         let part = part?;
         let known = Part {
             from,
@@ -135,9 +167,7 @@ impl<T> Default for Built<T> {
     fn default() -> Self {
         Self {
             parts: HashMap::default(),
-            sources: Vec::new(),
-            list: List::default(),
-            findings: Findings::default(),
+            made: Vec::new(),
         }
     }
 }
