@@ -349,6 +349,7 @@ plugins:
             ("  - target: 10.0.0.2:80\n    weight: 1\n", ""),
             ("- {service: old, paths: [/older]}\n", ""),
             ("- name: old\n", "-\n  name: old\n"),
+            ("weight: 1\n- name: next", "weight: 1- name: next"),
             ("- name: beta", "  - name: beta"),
             // What is not within an item.
             ("threads: 1", "threads: 2"),
@@ -415,7 +416,7 @@ plugins:
             "  hash_on_header: x_y",
             "  hash_on: header",
         ]);
-        prop::collection::vec((0..60_usize, 0..6_usize, line), 1..5)
+        prop::collection::vec((0..60_usize, 0..7_usize, line), 1..5)
     }
 
     fn edited(text: &str, (at, how, line): (usize, usize, &str)) -> String {
@@ -427,6 +428,10 @@ plugins:
             2 => line.clone_into(&mut lines[at]),
             3 => lines[at] = lines[at].replace('1', "2").replace("true", "false"),
             4 => lines[at].push_str(line),
+            5 if at + 1 < lines.len() => {
+                let next = lines.remove(at + 1);
+                lines[at].push_str(&next);
+            }
             _ => lines[at] = lines[at].replace("shop", "old").replace("a", "b"),
         }
         lines.join("\n")
