@@ -88,7 +88,10 @@ impl Reading {
     fn edit(&self, index: usize, now: &Source, environment: &BTreeMap<String, String>) -> Option<Edit> {
         let before = &self.sources.0[index];
         let (head, tail) = common(before.text.as_bytes(), now.text.as_bytes());
-        let (source, line) = (narrow(index), narrow(before.line_at(head)));
+        // Lines that are added behind an item belong to it.
+        let is_added = head + tail == before.text.len();
+        let first = if is_added { head.saturating_sub(1) } else { head };
+        let (source, line) = (narrow(index), narrow(before.line_at(first)));
         let found = self
             .blocks
             .iter()
@@ -252,7 +255,9 @@ upstreams:
   targets: [{target: "10.0.0.3:80"}]
 routes:
 - {service: old, paths: [/old]}
-- {service: old, paths: [/older]}
+- service: old
+  paths: [/older]
+  request_buffering: false
 consumers:
 - username: anna
   groups: [beta]
@@ -317,14 +322,15 @@ plugins:
         for (from, to) in [
             ("weight: 100", "weight: 7"),
             ("weight: 1\n", "weight: 0\n"),
-            ("weight: 1\n", "\n    # none\n    weight: 1\n\n"),
-            ("    weight: 1\n", ""),
+            ("weight: 1\n", "weight: 1 # one\n"),
             ("percentage: 5", "percentage: 50"),
-            ("  retries: 1\n", "  retries: 3\n  read_timeout: 5\n"),
+            ("  retries: 1\n", "  retries: 3\n"),
             ("read_timeout: 1000", "read_timeout: 2000, retries: 2"),
             ("host: old # gone soon", "host: \"old\""),
             ("# gone soon", "# gone"),
             ("    folded\n", "    folded\n    twice\n"),
+            ("    folded\n", ""),
+            ("    text\n", "    text\n\n  # none\n\n"),
             ("tags: [a, b]", "tags: [a]"),
             ("[api_key]", "[apikey]"),
         ] {
@@ -347,7 +353,7 @@ plugins:
             ("- name: beta", "- name: beta\n- name: gamma"),
             ("- name: old\n", "- name: old\n- name: new\n"),
             ("  - target: 10.0.0.2:80\n    weight: 1\n", ""),
-            ("- {service: old, paths: [/older]}\n", ""),
+            ("- {service: old, paths: [/old]}\n", ""),
             ("- name: old\n", "-\n  name: old\n"),
             ("weight: 1\n- name: next", "weight: 1- name: next"),
             ("- name: beta", "  - name: beta"),
@@ -359,6 +365,8 @@ plugins:
             ("  retries: 1\n", "  retries: 1\ncertificates: []\n"),
             ("  retries: 1\n", "  retries: 1\n---\n"),
             // What there is something to say about.
+            ("weight: 1\n", "weight: 1\n    tags: [a]\n"),
+            ("  request_buffering: false\n", ""),
             ("weight: 100", "weight: many"),
             ("weight: 100", "weigth: 100"),
             ("# gone soon", "# gone\rsoon"),
