@@ -77,9 +77,9 @@ impl Lines {
         (is_block && lines.starts.is_sorted_by(|one, next| one < next)).then_some(lines)
     }
 
-    /// Says whether these are the lines of one item that stands where one of `block` stood, from the second
-    /// line on.
-    pub(crate) fn is_item_of(&self, block: &Block) -> bool {
+    /// Says whether these are the lines of one item, from the second line on, whose dash stands where those of
+    /// `block` do.
+    pub(crate) fn are_one_item_of(&self, block: &Block) -> bool {
         self.indent == block.lines.indent && self.starts.len() == 2 && self.starts[0] == 2
     }
 }

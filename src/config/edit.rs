@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::at::{At, Path};
-use super::block::{Item, Lines};
+use super::block::{Block, Item, Lines};
 use super::check::{Checker, Found};
 use super::identity;
 use super::mark::{Shift, Sources, narrow};
@@ -25,6 +25,16 @@ use super::yaml::{self, Document};
 
 /// Kinds that the clock alone can make wrong.
 const EXPIRING: [&str; 2] = ["certificates", "ca_certificates"];
+
+/// An item in which a file has changed.
+struct Place<'a> {
+    source: u32,
+    block: &'a Block,
+    item: Item,
+    /// Its lines now.
+    text: &'a str,
+    shift: Shift,
+}
 
 /// What an edit makes of an item.
 struct Edit {
@@ -45,19 +55,15 @@ impl Reading {
         files: Vec<Source>,
         environment: &BTreeMap<String, String>,
     ) -> Result<Self, Vec<Source>> {
-        let mut before = self.sources.0[..self.files].iter();
-        let are_the_same = before.len() == files.len()
-            && files
-                .iter()
-                .all(|file| before.next().is_some_and(|before| before.name == file.name));
-        if !are_the_same || self.has_expired() {
+        let before = &self.sources.0[..self.files];
+        let names = before.iter().map(|file| &file.name);
+        if !names.eq(files.iter().map(|file| &file.name)) || self.has_expired() {
             return Err(files);
         }
-        let is_changed = |(index, file): &(usize, &Source)| self.sources.0[*index].text != file.text;
-        let mut changed = files.iter().enumerate().filter(is_changed);
+        let mut changed = (0..files.len()).filter(|index| before[*index].text != files[*index].text);
         match (changed.next(), changed.next()) {
             (None, _) => {}
-            (Some((index, file)), None) => match self.edit(index, file, environment) {
+            (Some(index), None) => match self.edit(index, &files[index], environment) {
                 Some(edit) => self.take(edit),
                 None => return Err(files),
             },
@@ -84,97 +90,69 @@ impl Reading {
         !checker.into_found().is_empty()
     }
 
-    /// Reads the item in which a file has changed; `None` when it is not just one, or is not to be told apart.
+    /// Reads the item in which a file has changed; `None` when it is not just one, or has to be read with the rest.
     fn edit(&self, index: usize, now: &Source, environment: &BTreeMap<String, String>) -> Option<Edit> {
+        let Place {
+            source,
+            block,
+            item,
+            text,
+            shift,
+        } = self.place_of_change(index, now)?;
+        let mut written = read_alone(block, text, index, environment)?;
+        // From the second line to where it stands.
+        let below = Shift(i64::from(item.lines.start) - 2);
+        written.mark.shift(source, 0, below);
+
+        let old = &self.rows[item.rows.clone()];
+        let sources = Sources::default();
+        let mut checker = Checker::going_on(&sources, Found::default());
+        let is_transformed = old.first()?.is_transformed;
+        let mut rows = collect_item(block.entity, item.index, written, is_transformed, &mut checker);
+        for row in &mut rows {
+            row.parent = row.parent.map(|parent| item.rows.start + parent);
+        }
+        let found = checker.into_found();
+        let are_alike = |(old, now): (&Row, &Row)| identity::are_alike(old, now);
+        let is_same = old.len() == rows.len() && old.iter().zip(&rows).all(are_alike);
+        (found.is_empty() && is_same).then_some(Edit {
+            source,
+            item,
+            rows,
+            found,
+            shift,
+        })
+    }
+
+    /// Finds the one item in which all changes of a file lie.
+    fn place_of_change<'a>(&'a self, index: usize, now: &'a Source) -> Option<Place<'a>> {
         let before = &self.sources.0[index];
         let (head, tail) = common(before.text.as_bytes(), now.text.as_bytes());
         // Lines that are added behind an item belong to it.
         let is_added = head + tail == before.text.len();
         let first = if is_added { head.saturating_sub(1) } else { head };
         let (source, line) = (narrow(index), narrow(before.line_at(first)));
-        let found = self
-            .blocks
-            .iter()
-            .find_map(|block| Some((block, block.item_at(source, line)?)));
-        let (block, item) = found?;
+        let mut blocks = self.blocks.iter();
+        let (block, item) = blocks.find_map(|block| Some((block, block.item_at(source, line)?)))?;
         let start = before.start_of(item.lines.start as usize);
         let end = before.start_of(item.lines.end as usize);
-        if before.text.len() - tail > end {
-            return None;
-        }
-        let end_now = now.text.len() - (before.text.len() - end);
+        let end_now = (now.text.len() + end).checked_sub(before.text.len())?;
         let text = now.text.get(start..end_now)?;
+        let is_within = before.text.len() - tail <= end;
         // What follows begins a line, as it did.
-        if !text.ends_with('\n') && end_now < now.text.len() {
-            return None;
-        }
+        let is_whole = text.ends_with('\n') || end_now == now.text.len();
+
         let lines = |text: &str| text.bytes().filter(|byte| *byte == b'\n').count() as i64;
         let shift = Shift(lines(text) - lines(&before.text[start..end]));
-        let moved = if shift == Shift(0) {
-            item.lines.end
-        } else {
-            u32::MAX
-        };
-        if self.found.is_about(&before.name, item.lines.start..moved) {
-            return None;
-        }
-
-        let entity = block.entity;
-        let alone = Source::file(&*now.name, format!("{}:\n{text}", entity.name));
-        if alone.has_lone_returns() {
-            return None;
-        }
-        let mut problems = Vec::new();
-        let Document {
-            value,
-            mark,
-            has_anchors,
-        } = yaml::parse(&alone, index, environment, &mut problems)?;
-        let Value::Object(mut map) = value else {
-            return None;
-        };
-        let mut marks = mark.into_entries();
-        let (Some(list), (_, mark)) = (map.remove(entity.name), marks.next()?) else {
-            return None;
-        };
-        let is_one = Lines::of(&mark, narrow(alone.line_count() + 1), &alone)?.is_item_of(block);
-        if !problems.is_empty() || has_anchors || !map.is_empty() || !is_one {
-            return None;
-        }
-        let (Value::Array(mut items), Some(mut mark)) = (list, mark.into_items().next()) else {
-            return None;
-        };
-        // From the second line to where it stands.
-        mark.shift(source, 0, Shift(i64::from(item.lines.start) - 2));
-        let written = Written {
-            value: items.pop()?,
-            mark,
-        };
-
-        let sources = Sources::default();
-        let mut checker = Checker::going_on(&sources, Found::default());
-        let old = &self.rows[item.rows.clone()];
-        let mut rows = collect_item(
-            entity,
-            item.index,
-            written,
-            old.first()?.is_transformed,
-            &mut checker,
-        );
-        for row in &mut rows {
-            row.parent = row.parent.map(|parent| item.rows.start + parent);
-        }
-        let found = checker.into_found();
-        let are_alike = old.len() == rows.len()
-            && old
-                .iter()
-                .zip(&rows)
-                .all(|(old, now)| identity::are_alike(old, now));
-        (found.is_empty() && are_alike).then_some(Edit {
+        // What is told of lines that move would have to be told anew.
+        let is_moving = shift != Shift(0);
+        let touched = item.lines.start..if is_moving { u32::MAX } else { item.lines.end };
+        let is_silent = !self.found.is_about(&before.name, touched);
+        (is_within && is_whole && is_silent).then_some(Place {
             source,
+            block,
             item,
-            rows,
-            found,
+            text,
             shift,
         })
     }
@@ -199,6 +177,35 @@ impl Reading {
         }
         self.rows.splice(item.rows, rows);
     }
+}
+
+/// Reads the lines of one item of a block below its key, from the second line on; `None` if they are anything else or
+/// there is something to say about them.
+fn read_alone(
+    block: &Block,
+    text: &str,
+    source: usize,
+    environment: &BTreeMap<String, String>,
+) -> Option<Written> {
+    let key = block.entity.name;
+    let alone = Source::file("", format!("{key}:\n{text}"));
+    let mut problems = Vec::new();
+    let Document {
+        value,
+        mark,
+        has_anchors,
+    } = yaml::parse(&alone, source, environment, &mut problems)?;
+    let (Value::Object(mut map), (_, mark)) = (value, mark.into_entries().next()?) else {
+        return None;
+    };
+    let lines = Lines::of(&mark, narrow(alone.line_count() + 1), &alone)?;
+    let (Some(Value::Array(mut items)), Some(mark)) = (map.remove(key), mark.into_items().next()) else {
+        return None;
+    };
+    let is_only = problems.is_empty() && map.is_empty() && lines.are_one_item_of(block);
+    let can_stand_alone = !has_anchors && !alone.has_lone_returns();
+    let value = items.pop()?;
+    (is_only && can_stand_alone).then_some(Written { value, mark })
 }
 
 /// Returns how many bytes two texts have in common at their beginnings, and how many of the rest at their ends.
