@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use serde_json::{Map, Value};
-use serin::store::{Change, Embedded, Key, Loaded, Store, Transaction};
+use serin::store::{BaseChange, Change, Embedded, Key, Loaded, Store, Transaction};
 
 use crate::harness::{Command, Gateway, Origin, canary, shop};
 
@@ -74,6 +74,39 @@ fn a_start_with_the_files_of_last_time_changes_nothing() {
     assert_eq!(generation(&gateway), 2);
     assert_eq!(gateway.get("/").text(), "b");
     assert_eq!(generation(&gateway.restart()), 2);
+}
+
+/// As if the files had been called otherwise: there is one owner of what is kept.
+#[test]
+fn files_of_another_name_take_the_place_of_those_of_last_time() {
+    let origin = Origin::start("a");
+    let command = stop(Gateway::start(&shop(&[(&origin, 1)])));
+    let before = kept(command.folder());
+    let [base] = &before.bases[..] else {
+        panic!("one source: {:?}", before.bases);
+    };
+    let said = base.entities.iter().cloned();
+    let renamed = Transaction {
+        forget: vec![base.source.clone()],
+        base: Some(BaseChange {
+            source: "other.yaml".to_owned(),
+            hash: base.hash,
+            changes: said.map(|(key, values)| Change::Put(key, values)).collect(),
+        }),
+        ..Transaction::default()
+    };
+    with_store(&command.folder().join(FILE), async |store| {
+        assert_eq!(store.commit(renamed, 1).await.unwrap(), 2);
+    });
+    let gateway = command.start();
+    gateway.wait_for_log(&format!(
+        "the store was last written from other.yaml; {} takes its place",
+        base.source
+    ));
+    assert_eq!(generation(&gateway), 3);
+    let after = kept(stop(gateway).folder());
+    assert_eq!(after.bases, before.bases);
+    assert_eq!(after.entities, before.entities);
 }
 
 #[test]
