@@ -4,6 +4,8 @@
 //! stood is a [`Mark`] of the same shape. A body has no marks, and everything here is optional: a value
 //! without one is reported by its path alone.
 
+use std::collections::HashMap;
+
 use super::problem::{Place, Position, Problem, Severity, shorten};
 use super::source::Source;
 
@@ -182,6 +184,18 @@ impl Sources {
         self.0
             .get(span.source as usize)
             .map(|source| source.place(span.position()))
+    }
+
+    /// Puts problems in the order in which one reads the files.
+    pub(crate) fn sort(&self, problems: &mut [Problem]) {
+        let sources = self.0.iter().enumerate();
+        let order: HashMap<&str, usize> = sources
+            .map(|(index, source)| (source.name.as_str(), index))
+            .collect();
+        problems.sort_by_key(|problem| {
+            let file = order.get(problem.place.file.as_str()).copied();
+            (file.is_none(), file, problem.place.position)
+        });
     }
 
     /// Makes an error at a span, or about the whole configuration when there is none.

@@ -2,7 +2,8 @@
 //!
 //! The pipeline is [`load`]: `source` reads files, `yaml` makes documents with positions, `rows` flattens
 //! them while `check` judges every value by the one table in `schema`, `identity` finds out which row is
-//! which (all of which is a `reading`, and of an `edit` only what it changed), `review` looks at what concerns several of them, `entities` brings them into the form in which
+//! which. All of this is a `reading`, of which an `edit` goes through what it changed. `review` looks
+//! at what concerns several rows, `entities` brings them into the form in which
 //! everything is kept, `build` makes the model. No step stops the others: whatever is wrong anywhere is in
 //! one [`Report`], and a configuration comes out only if nothing is. What comes through the Admin API is
 //! judged by the same `check` and built by the same `build`.
@@ -56,7 +57,7 @@ use self::build::Findings;
 pub use self::build::Memo;
 use self::check::Checker;
 use self::identity::Identities;
-use self::mark::{Mark, Sources};
+use self::mark::Mark;
 use self::reading::Reading;
 use self::reload::Fingerprint;
 use self::rows::Row;
@@ -174,7 +175,7 @@ fn check_and_build(
         built = Some((configuration, entities));
     }
     let mut problems = checker.finish();
-    sort(&mut problems, sources);
+    sources.sort(&mut problems);
     match built {
         Some((configuration, entities)) if problems.iter().all(|problem| !problem.is_error()) => {
             known.reading = Some(reading);
@@ -239,20 +240,6 @@ fn check_server(value: &Value, mark: &Mark, checker: &mut Checker<'_>) -> Option
     checker
         .record(&schema::server::SERVER, at)
         .map(|checked| checked.values)
-}
-
-/// Puts problems in the order in which one reads the files.
-fn sort(problems: &mut [Problem], sources: &Sources) {
-    let order: std::collections::HashMap<&str, usize> = sources
-        .0
-        .iter()
-        .enumerate()
-        .map(|(index, source)| (source.name.as_str(), index))
-        .collect();
-    problems.sort_by_key(|problem| {
-        let file = order.get(problem.place.file.as_str()).copied();
-        (file.is_none(), file, problem.place.position)
-    });
 }
 
 #[cfg(test)]
