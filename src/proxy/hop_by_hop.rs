@@ -1,17 +1,20 @@
-//! Fields of an origin's answer that end at this hop (RFC 9110 §7.6.1).
+//! Fields that end at this hop (RFC 9110 §7.6.1).
 //!
 //! On the way to an origin Pingora takes them out, before [`forward`](super::forward) writes what is ours,
-//! so that no client can nominate that away.
+//! so that no client can nominate that away. It looks for each; most requests have none, which is seen in one
+//! pass, and Pingora told to leave them as they are. Out of an origin's answer they are taken here.
 
 use http::header::{
     CONNECTION, CONTENT_LENGTH, HeaderName, PROXY_AUTHENTICATE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
 use http::{HeaderMap, HeaderValue, StatusCode};
+use pingora_core::upstreams::peer::HttpUpstreamRequestPolicy;
 
-/// Fields that end here whether `Connection` names them or not. `Proxy-Authenticate` and its like are for
-/// the client next to their sender (RFC 9110 §11.7), which is this gateway; trailer fields do not pass, so
-/// what announces them does not either.
-static ALWAYS: [HeaderName; 6] = [
+/// Fields of an answer that end here whether `Connection` names them or not. `Proxy-Authenticate` and its
+/// like are for the client next to their sender (RFC 9110 §11.7), which is this gateway; trailer fields do
+/// not pass, so what announces them does not either. `Connection` itself is Pingora's to write.
+static ALWAYS: [HeaderName; 7] = [
+    CONNECTION,
     HeaderName::from_static("keep-alive"),
     HeaderName::from_static("proxy-connection"),
     PROXY_AUTHENTICATE,
@@ -20,24 +23,52 @@ static ALWAYS: [HeaderName; 6] = [
     TRAILER,
 ];
 
-/// Takes out of an answer what was for this hop only. An answer that switches protocols keeps its
-/// `Upgrade`, and `Connection` names that alone; in any other `Connection` is Pingora's to write.
-pub fn strip_hop_by_hop(fields: &mut HeaderMap, status: StatusCode) {
-    for name in nominated(fields) {
-        fields.remove(name);
+/// Says how Pingora is to treat the fields of a request for its origin: by its standard, or not at all where it would
+/// find nothing to take out.
+pub fn request_policy(fields: &HeaderMap) -> HttpUpstreamRequestPolicy {
+    match fields.keys().any(may_end_here) {
+        true => HttpUpstreamRequestPolicy::standard(),
+        false => HttpUpstreamRequestPolicy::preserve(),
     }
-    // One pass over what is there costs less than to look for each.
-    if fields.keys().any(|name| ALWAYS.contains(name)) {
+}
+
+/// Takes out of an answer what was for this hop only. An answer that switches protocols keeps its
+/// `Upgrade`, and `Connection` names that alone.
+pub fn strip_hop_by_hop(fields: &mut HeaderMap, status: StatusCode) {
+    let is_switching = status == StatusCode::SWITCHING_PROTOCOLS;
+    if fields.keys().any(may_end_here) {
+        for name in nominated(fields) {
+            fields.remove(name);
+        }
         for name in &ALWAYS {
             fields.remove(name);
         }
+        if !is_switching {
+            fields.remove(UPGRADE);
+        }
     }
-    if status == StatusCode::SWITCHING_PROTOCOLS {
+    if is_switching {
         fields.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
-    } else {
-        fields.remove(CONNECTION);
-        fields.remove(UPGRADE);
     }
+}
+
+/// Says whether a field is one of those that end at a hop, of requests or of answers, or names such. Without
+/// any there is nothing to take out: one pass over what is there costs less than to look for each.
+fn may_end_here(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "connection"
+            | "http2-settings"
+            | "keep-alive"
+            | "proxy-authenticate"
+            | "proxy-authentication-info"
+            | "proxy-authorization"
+            | "proxy-connection"
+            | "te"
+            | "trailer"
+            | "transfer-encoding"
+            | "upgrade"
+    )
 }
 
 /// The fields that `Connection` names. Those that frame the body stay, whatever an origin says, and
@@ -90,6 +121,37 @@ mod tests {
         ];
         check(200, &fields, &[("x-public", "1")]);
         check(426, &fields, &[("x-public", "1")]);
+    }
+
+    #[test]
+    fn pingora_looks_for_the_fields_of_a_request_where_there_is_one() {
+        let policy = |names: &[&'static str]| {
+            let fields = names
+                .iter()
+                .map(|name| (HeaderName::from_static(name), HeaderValue::from_static("x")));
+            request_policy(&fields.collect())
+        };
+        let none = ["accept", "authorization", "content-length", "host", "x-te"];
+        assert_eq!(policy(&none), HttpUpstreamRequestPolicy::preserve());
+        // Those that Pingora 0.9.1 takes out (`strip_standard_hop_by_hop_headers`).
+        for name in [
+            "connection",
+            "http2-settings",
+            "keep-alive",
+            "proxy-authenticate",
+            "proxy-authorization",
+            "proxy-connection",
+            "te",
+            "trailer",
+            "transfer-encoding",
+            "upgrade",
+        ] {
+            assert_eq!(
+                policy(&["host", name]),
+                HttpUpstreamRequestPolicy::standard(),
+                "{name}"
+            );
+        }
     }
 
     #[test]

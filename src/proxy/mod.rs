@@ -174,6 +174,7 @@ impl ProxyHttp for Gateway {
             group_key: upstream.group_key,
             options: service.peer_options.clone(),
         };
+        peer.options.http_upstream_request_policy = hop_by_hop::request_policy(&session.req_header().headers);
         if let Some(tls) = &service.tls {
             peer.scheme = Scheme::HTTPS;
             peer.sni = forward::server_name(session.req_header(), ctx, &upstream);
