@@ -6,6 +6,8 @@
 use std::sync::LazyLock;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use rustix::time::{ClockId, clock_gettime};
+
 /// Returns a point on the monotonic clock, for measuring how long something took.
 #[expect(clippy::disallowed_methods, reason = "the one place that reads it")]
 pub fn monotonic() -> Instant {
@@ -23,6 +25,12 @@ pub fn elapsed_at(instant: Instant) -> Duration {
 /// daemon sets.
 pub fn now() -> (Duration, Duration) {
     (unix(), elapsed_at(monotonic()))
+}
+
+/// Returns the CPU time that the calling thread has taken.
+pub fn of_this_thread() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::try_from(time).expect("a thread's time begins at 0")
 }
 
 /// Returns the time since the Unix epoch, for people and for Prometheus.

@@ -20,6 +20,7 @@ use pingora_proxy::HttpProxy;
 use pingora_timeout::timeout;
 
 use super::admission::{Admission, Admitted};
+use super::pace::Pace;
 use super::proxy_protocol;
 use super::spread::Taken;
 use crate::connection::{
@@ -49,6 +50,8 @@ pub struct EdgeWorker {
     pub tls: Arc<tls::Server>,
     /// Counts the connections of all workers.
     pub admission: Arc<Admission>,
+    /// The requests of this worker.
+    pub pace: Arc<Pace>,
     /// The open connections of this worker.
     pub connections: Arc<Connections>,
 }
@@ -143,6 +146,7 @@ impl Http2Service for EdgeWorker {
     }
 
     async fn serve(self: Arc<Self>, session: ServerSession, stopping: ShutdownWatch) {
+        let _under_way = self.pace.begin().await;
         self.proxy.process_new_http(session, &stopping).await;
     }
 }
@@ -192,6 +196,7 @@ impl EdgeWorker {
                 stream.close().await;
                 return;
             }
+            let under_way = self.pace.begin().await;
             stream.await_header(self.head_limits());
             let mut session = ServerSession::new_http1(stream);
             match kept.take() {
@@ -205,6 +210,7 @@ impl EdgeWorker {
             let Some(reused) = self.proxy.process_new_http(session, shutdown).await else {
                 return;
             };
+            drop(under_way);
             let (reused, settings) = reused.consume();
             kept = settings;
             stream = match reused.into_any().downcast() {

@@ -4,6 +4,7 @@ mod accept;
 mod admission;
 mod app;
 mod listeners;
+mod pace;
 mod proxy_protocol;
 mod spread;
 mod worker;

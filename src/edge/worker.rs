@@ -18,6 +18,7 @@ use pingora_proxy::http_proxy;
 
 use super::accept::Acceptor;
 use super::app::{Edge, EdgeWorker};
+use super::pace::Pace;
 use super::{Admission, BindError, Listener, Spread};
 use crate::connection::Connections;
 use crate::lifecycle::Lifecycle;
@@ -67,6 +68,7 @@ impl Worker {
             published: shared.published.clone(),
             tls: shared.tls.clone(),
             admission: shared.admission.clone(),
+            pace: Pace::new(),
             connections: Connections::of_worker(),
         });
         let name = format!("worker {number}");
