@@ -1,6 +1,8 @@
 //! What clients may do before they have said what they want, and how much of it: slow and endless headers,
 //! what is no request, too many connections.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::Duration;
 
 use crate::harness::{Client, Gateway, Origin, Request, now, shop, wait_until};
@@ -63,6 +65,34 @@ fn who_says_nothing_is_closed_without_an_answer() {
     let gateway = gateway(&origin, "  timeouts: {keepalive: 1s, header: 100ms}\n");
     gateway.client().assert_closes();
     assert_eq!(refused(&gateway, "header_timeout"), None);
+}
+
+#[test]
+fn as_many_requests_are_under_way_as_clients_send_beside_any_load() {
+    let origin = Origin::start("a");
+    origin.hold();
+    let gateway = gateway(&origin, "  threads: 1\n");
+    let has_come = AtomicBool::new(false);
+    let mut clients: Vec<_> = (0..300).map(|_| gateway.client()).collect();
+    thread::scope(|scope| {
+        for _ in 0..32 {
+            scope.spawn(|| {
+                let mut other = gateway.client();
+                while !has_come.load(Ordering::Relaxed) {
+                    assert_eq!(other.exchange(&Request::new("TRACE", "/")).status, 405);
+                }
+            });
+        }
+        for client in &mut clients {
+            client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+        }
+        origin.wait_for(clients.len());
+        has_come.store(true, Ordering::Relaxed);
+    });
+    origin.answer_name();
+    for client in &mut clients {
+        assert_eq!(client.receive().status, 200);
+    }
 }
 
 #[test]
