@@ -282,6 +282,26 @@ mod tests {
         assert_eq!(begin_some(&pace, 1000).len(), 1000);
     }
 
+    #[test]
+    fn a_worker_is_saturated_with_less_than_an_eighth_of_its_time_to_spare() {
+        let start = clock::monotonic();
+        let look = |passed, worked| Look {
+            at: start + Duration::from_micros(passed),
+            worked: Duration::from_micros(worked),
+            finished: 0,
+        };
+        for (passed, worked, expected) in [
+            (800, 701, true),
+            (800, 700, false),
+            (800, 0, false),
+            // Its thread's clock may be ahead by a moment.
+            (800, 801, true),
+        ] {
+            let is_saturated = look(100 + passed, 50 + worked).is_saturated_since(&look(100, 50));
+            assert_eq!(is_saturated, expected, "{worked} of {passed} us");
+        }
+    }
+
     proptest! {
         #[test]
         fn every_place_is_accounted_for(steps in prop::collection::vec((0_u8..4, 0_usize..40), 1..200)) {
