@@ -16,6 +16,7 @@
 //! | [`snapshot`] | what requests read: compiled, immutable, numbered |
 //! | [`connection`] | a client's connection as others see it |
 //! | [`edge`] | what stands before a request: sockets, connections |
+//! | [`pace`] | how a worker goes through its requests |
 //! | [`proxy`] | how a request goes through |
 //! | [`balance`] | choosing among Targets |
 //! | [`health`] | which Targets may be chosen; outlives snapshots |
@@ -55,6 +56,7 @@ pub mod snapshot;
 
 pub mod connection;
 pub mod edge;
+pub mod pace;
 pub mod tls;
 
 pub mod proxy;

@@ -20,7 +20,6 @@ use pingora_proxy::HttpProxy;
 use pingora_timeout::timeout;
 
 use super::admission::{Admission, Admitted};
-use super::pace::Pace;
 use super::proxy_protocol;
 use super::spread::Taken;
 use crate::connection::{
@@ -28,6 +27,7 @@ use crate::connection::{
 };
 use crate::metrics::metrics;
 use crate::model::{ListenProtocol, Listener};
+use crate::pace::Pace;
 use crate::proxy::{Gateway, record_refusal};
 use crate::snapshot::{Published, Settings};
 use crate::tls::{self, HandshakeError};

@@ -4,7 +4,6 @@ mod accept;
 mod admission;
 mod app;
 mod listeners;
-mod pace;
 mod proxy_protocol;
 mod spread;
 mod worker;

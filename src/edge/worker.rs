@@ -18,11 +18,11 @@ use pingora_proxy::http_proxy;
 
 use super::accept::Acceptor;
 use super::app::{Edge, EdgeWorker};
-use super::pace::Pace;
 use super::{Admission, BindError, Listener, Spread};
 use crate::connection::Connections;
 use crate::lifecycle::Lifecycle;
 use crate::model;
+use crate::pace::Pace;
 use crate::proxy::Gateway;
 use crate::snapshot::Published;
 use crate::tls;
