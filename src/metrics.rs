@@ -70,6 +70,8 @@ pub struct Metrics {
     pub health_probe_duration: HistogramVec,
     /// Requests being served now.
     pub in_flight: IntGauge,
+    /// Requests that wait for a saturated worker.
+    pub waiting: IntGauge,
     /// Fields of requests whose names have an underscore, by `action`: `drop`, `refuse`.
     pub underscored_headers: IntCounterVec,
     /// Client connections open now.
@@ -246,6 +248,11 @@ impl Metrics {
                 &["upstream"],
             ),
             in_flight: gauge(r, "serin_http_requests_in_flight", "Requests being served now."),
+            waiting: gauge(
+                r,
+                "serin_http_requests_waiting",
+                "Requests that a saturated worker has not begun yet.",
+            ),
             underscored_headers: counters(
                 r,
                 "serin_http_underscored_headers_total",
@@ -433,3 +440,20 @@ pub type ByStatusClass = [Slot<IntCounter>; STATUS_CLASSES.len()];
 
 /// A histogram made on first use.
 pub type HistogramSlot = Slot<Histogram>;
+
+/// Counts into a gauge while it lives, so that a request that is dropped is uncounted too.
+pub struct Counted(IntGauge);
+
+impl Counted {
+    /// Counts one in.
+    pub fn new(gauge: &IntGauge) -> Self {
+        gauge.inc();
+        Self(gauge.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}

@@ -21,6 +21,7 @@ use super::app::{Edge, EdgeWorker};
 use super::{Admission, BindError, Listener, Spread};
 use crate::connection::Connections;
 use crate::lifecycle::Lifecycle;
+use crate::metrics::metrics;
 use crate::model;
 use crate::pace::Pace;
 use crate::proxy::Gateway;
@@ -68,7 +69,7 @@ impl Worker {
             published: shared.published.clone(),
             tls: shared.tls.clone(),
             admission: shared.admission.clone(),
-            pace: Pace::new(),
+            pace: Pace::new(metrics().waiting.clone()),
             connections: Connections::of_worker(),
         });
         let name = format!("worker {number}");

@@ -10,10 +10,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use prometheus::IntGauge;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::sleep;
 
 use crate::clock;
+use crate::metrics::Counted;
 
 /// As many are always let: what they hold fits a second cache of 512 KiB beside all else, and a call to the
 /// system for what has come is little among so many.
@@ -43,6 +45,7 @@ pub struct Pace {
     /// How many were finished, ever.
     finished: AtomicUsize,
     is_watched: AtomicBool,
+    waiting: IntGauge,
 }
 
 /// A request under way, until this is dropped.
@@ -54,14 +57,15 @@ pub struct UnderWay<'a> {
 }
 
 impl Pace {
-    /// Begins with nothing under way, and without a limit.
-    pub fn new() -> Arc<Self> {
+    /// Begins with nothing under way, and without a limit; counts in `waiting` who has to wait.
+    pub fn new(waiting: IntGauge) -> Arc<Self> {
         Arc::new(Self {
             places: Semaphore::new(MOST),
             limit: AtomicUsize::new(MOST),
             excess: AtomicUsize::new(0),
             finished: AtomicUsize::new(0),
             is_watched: AtomicBool::new(false),
+            waiting,
         })
     }
 
@@ -69,7 +73,10 @@ impl Pace {
     pub async fn begin(self: &Arc<Self>) -> UnderWay<'_> {
         let place = match self.places.try_acquire() {
             Ok(place) => place,
-            Err(_) => self.places.acquire().await.expect("it is never closed"),
+            Err(_) => {
+                let _waiting = Counted::new(&self.waiting);
+                self.places.acquire().await.expect("it is never closed")
+            }
         };
         if self.under_way() > LEAST && !self.is_watched.swap(true, Ordering::Relaxed) {
             tokio::spawn(self.clone().watch());
@@ -190,6 +197,10 @@ mod tests {
 
     use super::*;
 
+    fn new_pace() -> Arc<Pace> {
+        Pace::new(IntGauge::new("waiting", "waiting").unwrap())
+    }
+
     /// Begins as many as begin without waiting, up to a number.
     fn begin_some(pace: &Arc<Pace>, count: usize) -> Vec<UnderWay<'_>> {
         iter::from_fn(|| pace.begin().now_or_never())
@@ -199,7 +210,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn nobody_waits_until_the_worker_was_saturated() {
-        let pace = Pace::new();
+        let pace = new_pace();
         let under_way = begin_some(&pace, 1000);
         assert_eq!(under_way.len(), 1000);
         pace.adapt(false, 0);
@@ -208,7 +219,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_saturated_worker_lets_fewer_and_fewer_be_under_way_but_never_too_few() {
-        let pace = Pace::new();
+        let pace = new_pace();
         let mut under_way = begin_some(&pace, 1000);
         pace.adapt(true, 19);
         assert_eq!(
@@ -232,13 +243,14 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_worker_with_time_to_spare_takes_those_who_wait_in_their_order() {
-        let pace = Pace::new();
+        let pace = new_pace();
         let mut under_way = begin_some(&pace, LEAST);
         pace.adapt(true, A_FEW);
         let mut waiting: Vec<_> = (0..3 * LEAST).map(|_| Box::pin(pace.begin())).collect();
         for begin in &mut waiting {
             assert!(poll!(begin).is_pending());
         }
+        assert_eq!(pace.waiting.get(), 3 * LEAST as i64);
         under_way.pop();
         let mut begun = Vec::new();
         for begin in &mut waiting {
@@ -255,11 +267,14 @@ mod tests {
             }
         }
         assert_eq!(later, LEAST / 2);
+        assert_eq!(pace.waiting.get(), (3 * LEAST - 1 - later) as i64);
+        drop(waiting);
+        assert_eq!(pace.waiting.get(), 0);
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_is_under_way_for_long_shuts_nobody_out() {
-        let pace = Pace::new();
+        let pace = new_pace();
         let mut under_way = begin_some(&pace, 100);
         pace.adapt(true, 99);
         assert!(begin_some(&pace, 1).is_empty());
@@ -272,7 +287,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_limit_is_forgotten_with_the_load() {
-        let pace = Pace::new();
+        let pace = new_pace();
         let under_way = begin_some(&pace, LEAST + 1);
         pace.adapt(true, A_FEW);
         drop(under_way);
@@ -307,7 +322,7 @@ mod tests {
         fn every_place_is_accounted_for(steps in prop::collection::vec((0_u8..4, 0_usize..40), 1..200)) {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
             let _entered = runtime.enter();
-            let pace = Pace::new();
+            let pace = new_pace();
             let mut under_way = Vec::new();
             for (step, count) in steps {
                 match step {

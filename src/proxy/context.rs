@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use http::HeaderValue;
-use prometheus::IntGauge;
 
 use super::identify::Identity;
 use super::release::Decision;
@@ -14,6 +13,7 @@ use crate::balance::{Index, RingKey};
 use crate::clock;
 use crate::connection::Exchange;
 use crate::health::RetryPermit;
+use crate::metrics::Counted;
 use crate::model::{Reason, Variant};
 use crate::snapshot::{
     Consumer, Destination, Endpoint, Endpoints, Matched, Release, Route, Service, Snapshot,
@@ -75,7 +75,7 @@ pub struct Context {
     /// The client may see how the decision came about.
     pub wants_debug: bool,
     /// Counts the request as being served while it lives.
-    pub in_flight: InFlight,
+    pub in_flight: Counted,
 }
 
 /// Who sent the request.
@@ -142,26 +142,9 @@ impl Drop for Chosen {
     }
 }
 
-/// Counts into a gauge while it lives, so that a request that is dropped is uncounted too.
-pub struct InFlight(IntGauge);
-
-impl InFlight {
-    /// Counts one in.
-    pub fn new(gauge: &IntGauge) -> Self {
-        gauge.inc();
-        Self(gauge.clone())
-    }
-}
-
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        self.0.dec();
-    }
-}
-
 impl Context {
     /// Begins a request on the snapshot in force.
-    pub fn new(snapshot: Arc<Snapshot>, id: RequestId, in_flight: InFlight) -> Self {
+    pub fn new(snapshot: Arc<Snapshot>, id: RequestId, in_flight: Counted) -> Self {
         Self {
             snapshot,
             id,

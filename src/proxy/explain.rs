@@ -13,11 +13,11 @@ use pingora_http::RequestHeader;
 use serde::{Deserialize, Serialize};
 
 use super::answer_to_request;
-use super::context::{Client, Context, InFlight};
+use super::context::{Client, Context};
 use super::release::{self, Place};
 use super::request_id::RequestIds;
 use crate::balance::{Bucket, BucketKey};
-use crate::metrics::metrics;
+use crate::metrics::{Counted, metrics};
 use crate::model::{self, Identifier, Schedule};
 use crate::rollout::schedule::reached_at;
 use crate::snapshot::{Audience, ConsumerIndex, PluginIndex, Snapshot, Split};
@@ -236,7 +236,7 @@ pub fn count_canary(snapshot: &Arc<Snapshot>, question: Question, people: u32) -
 }
 
 fn context(snapshot: &Arc<Snapshot>, question: &Question) -> Context {
-    let in_flight = InFlight::new(&metrics().in_flight);
+    let in_flight = Counted::new(&metrics().in_flight);
     let mut ctx = Context::new(snapshot.clone(), RequestIds::new().next(), in_flight);
     ctx.client = Client {
         peer: question.address,

@@ -52,10 +52,10 @@ use crate::clock;
 use crate::connection::Exchange;
 use crate::health::passive;
 use crate::lifecycle::{Lifecycle, Phase};
-use crate::metrics::{metrics, status_class};
+use crate::metrics::{Counted, metrics, status_class};
 use crate::model::{TargetHost, UpstreamKey};
 use crate::snapshot::Published;
-use context::{Context, InFlight};
+use context::Context;
 use identify::Caller;
 use request_id::RequestIds;
 use respond::{Answer, Connection, Text};
@@ -108,7 +108,7 @@ impl ProxyHttp for Gateway {
     type CTX = Box<Context>;
 
     fn new_ctx(&self) -> Self::CTX {
-        let in_flight = InFlight::new(&metrics().in_flight);
+        let in_flight = Counted::new(&metrics().in_flight);
         Box::new(Context::new(self.published.current(), self.ids.next(), in_flight))
     }
 

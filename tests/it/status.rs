@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::harness::{Client, Gateway, Origin, Reply, Request, shop, targets, wait_until};
 
-const NAMES: [&str; 27] = [
+const NAMES: [&str; 28] = [
     "serin_access_log_dropped_total",
     "serin_build_info",
     "serin_config_drifted_entities",
@@ -25,6 +25,7 @@ const NAMES: [&str; 27] = [
     "serin_http_request_duration_seconds_sum",
     "serin_http_requests_in_flight",
     "serin_http_requests_total",
+    "serin_http_requests_waiting",
     "serin_panics_total",
     "serin_target_eligible",
     "serin_target_health",
