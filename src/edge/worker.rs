@@ -63,13 +63,14 @@ impl Worker {
         shared: &Shared,
         listeners: &[(Listener, model::Listener)],
     ) -> Result<Self, BindError> {
-        let gateway = Gateway::new(shared.published.clone(), shared.lifecycle.clone());
+        let pace = Pace::new(metrics().waiting.clone());
+        let gateway = Gateway::new(shared.published.clone(), shared.lifecycle.clone(), pace.clone());
         let worker = Arc::new(EdgeWorker {
             proxy: Arc::new(http_proxy(&shared.conf, gateway)),
             published: shared.published.clone(),
             tls: shared.tls.clone(),
             admission: shared.admission.clone(),
-            pace: Pace::new(metrics().waiting.clone()),
+            pace,
             connections: Connections::of_worker(),
         });
         let name = format!("worker {number}");

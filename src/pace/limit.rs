@@ -87,7 +87,7 @@ impl Pace {
         }
     }
 
-    fn under_way(&self) -> usize {
+    pub(super) fn under_way(&self) -> usize {
         let places = self.limit.load(Ordering::Relaxed) + self.excess.load(Ordering::Relaxed);
         places - self.places.available_permits()
     }

@@ -3,8 +3,9 @@
 //!
 //! This file is Pingora's [`ProxyHttp`]: one call per phase and the order of phases, no logic.
 //! Every phase reads the one [`Snapshot`](crate::snapshot::Snapshot) that the request took when it
-//! began. An answer of our own that keeps the connection can only be given in `request_filter`
-//! (after it, Pingora closes), so an Upstream without any Target is answered there.
+//! began. Where a stage ends ([`Pace::end_stage`]) the others catch up. An answer of our own that keeps the
+//! connection can only be given in `request_filter` (after it, Pingora closes), so an Upstream without any
+//! Target is answered there.
 
 mod accept;
 pub mod authority;
@@ -54,6 +55,7 @@ use crate::health::passive;
 use crate::lifecycle::{Lifecycle, Phase};
 use crate::metrics::{Counted, metrics, status_class};
 use crate::model::{TargetHost, UpstreamKey};
+use crate::pace::Pace;
 use crate::snapshot::Published;
 use context::Context;
 use identify::Caller;
@@ -88,15 +90,17 @@ const NO_TARGET_LEFT: ErrorType = ErrorType::Custom("no target left");
 pub struct Gateway {
     published: Arc<Published>,
     lifecycle: Arc<Lifecycle>,
+    pace: Arc<Pace>,
     ids: RequestIds,
 }
 
 impl Gateway {
     /// Serves what `published` holds, and keeps no connection once `lifecycle` is draining.
-    pub fn new(published: Arc<Published>, lifecycle: Arc<Lifecycle>) -> Self {
+    pub fn new(published: Arc<Published>, lifecycle: Arc<Lifecycle>, pace: Arc<Pace>) -> Self {
         Self {
             published,
             lifecycle,
+            pace,
             ids: RequestIds::new(),
         }
     }
@@ -160,6 +164,7 @@ impl ProxyHttp for Gateway {
     }
 
     async fn upstream_peer(&self, session: &mut Session, ctx: &mut Self::CTX) -> Result<Box<HttpPeer>> {
+        self.pace.end_stage().await;
         release::choose_variant(session.req_header(), ctx);
         let Some((service, upstream)) = select::choose_target_of_variant(session.req_header(), ctx) else {
             return Error::e_explain(NO_TARGET_LEFT, "nothing is left to try");
@@ -296,7 +301,9 @@ impl ProxyHttp for Gateway {
                 session.set_keepalive(None);
             }
             respond::add_own_fields(fields, version, ctx)
-        })
+        })?;
+        self.pace.end_stage().await;
+        Ok(())
     }
 
     fn error_while_proxy(
@@ -340,6 +347,7 @@ impl ProxyHttp for Gateway {
     }
 
     async fn logging(&self, session: &mut Session, error: Option<&Error>, ctx: &mut Self::CTX) {
+        self.pace.end_stage().await;
         ctx.exchange
             .end(error.is_some_and(|error| *error.esource() == ErrorSource::Downstream));
         record::record(session, error, ctx);
