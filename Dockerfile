@@ -22,6 +22,8 @@ USER 65532:65532
 WORKDIR /var/lib/serin
 # Probes and scrapers come from outside. The healthcheck asks the same address.
 ENV SERIN_SERVER_STATUS_ADDRESS=0.0.0.0:8007
+# Some AMD processors and this glibc (2.36) copy very slowly by chance, see docs/operations.md.
+ENV GLIBC_TUNABLES=glibc.cpu.x86_rep_movsb_threshold=1048576
 EXPOSE 8000 8007
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=4s --start-period=10s CMD ["/usr/local/bin/serin", "healthcheck"]
