@@ -198,14 +198,13 @@ fn without_a_healthy_target_the_answer_is_503_on_a_kept_connection_until_one_is_
 #[test]
 fn a_target_that_is_down_at_the_start_gets_no_request() {
     let (up, down) = (Origin::start("up"), Origin::refusing("down"));
-    let checks =
-        "{type: tcp, healthy: {interval: 60, successes: 1}, unhealthy: {interval: 60, tcp_failures: 3}}";
+    let checks = "{type: tcp, healthy: {interval: 60000, successes: 1}, unhealthy: {interval: 60000, tcp_failures: 3}}";
     let gateway = Gateway::start(&checked("retries: 0", &active(checks), &[&up, &down]));
     assert_health(&gateway, &down, "UNHEALTHY");
     for _ in 0..10 {
         assert_eq!(gateway.get("/").text(), "up");
     }
-    // Three failures for one, one success for the other, and no more before the minute is over.
+    // Three failures for one, one success for the other; the next are due at a place within hours.
     let count = |outcome| {
         let labels = [("upstream", "shop"), ("outcome", outcome)];
         gateway.metrics().sum("serin_health_probes_total", &labels)
