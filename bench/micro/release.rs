@@ -65,9 +65,7 @@ fn release(criterion: &mut Criterion) {
     let decided = |turn: usize| {
         let consumer = snapshot.consumers.get(consumers[turn % consumers.len()]);
         let place = |split: &Split| Place::Bucket {
-            bucket: split
-                .buckets
-                .bucket(BucketKey::Consumer(consumer.id_text().as_bytes())),
+            bucket: split.buckets.bucket(BucketKey::Consumer(consumer.id_text())),
             identifier: 0,
         };
         decide(&release.rule, None, Some(consumer), place).variant

@@ -124,7 +124,7 @@ impl Format {
     }
 
     /// Writes a message into a body.
-    pub fn write(self, message: &str, id: RequestId) -> String {
+    pub fn write(self, message: &str, id: &RequestId) -> String {
         match self {
             Self::Json => {
                 let message = serde_json::Value::from(message);
@@ -250,15 +250,15 @@ mod tests {
     fn a_message_stays_a_message_in_every_format() {
         let id = super::super::request_id::RequestIds::new().next();
         let message = "<b>\"it's\" 5 > 4 & more</b>\n";
-        let json: serde_json::Value = serde_json::from_str(&Json.write(message, id)).unwrap();
+        let json: serde_json::Value = serde_json::from_str(&Json.write(message, &id)).unwrap();
         assert_eq!(json["message"], message);
         assert_eq!(json["request_id"], id.to_string());
         let escaped = "&lt;b&gt;&quot;it&#39;s&quot; 5 &gt; 4 &amp; more&lt;/b&gt;";
         for format in [Html, Xml] {
-            let body = format.write(message, id);
+            let body = format.write(message, &id);
             assert!(body.contains(escaped) && !body.contains("<b>"), "{body}");
             assert!(body.contains(&id.to_string()), "{body}");
         }
-        assert_eq!(Plain.write("no", id), format!("no\nrequest_id: {id}\n"));
+        assert_eq!(Plain.write("no", &id), format!("no\nrequest_id: {id}\n"));
     }
 }

@@ -268,7 +268,7 @@ fn shown_consumer(ctx: &Context) -> Option<ShownConsumer> {
     let source = consumers.find(|source| source.id == consumer.id)?;
     Some(ShownConsumer {
         name: source.label().to_owned(),
-        id: consumer.id_text().to_owned(),
+        id: consumer.id.to_string(),
         is_anonymous: ctx.identity.is_anonymous,
         groups: source
             .acl_groups

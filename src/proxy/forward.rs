@@ -7,7 +7,7 @@ use pingora_http::RequestHeader;
 
 use super::client::{X_FORWARDED_FOR, X_REAL_IP};
 use super::context::{Client, Context};
-use super::fields::change_request;
+use super::fields::{change_request, set, set_or_remove};
 use super::identify::{rewrite_fields, visible_query};
 use super::path::join;
 use crate::connection::Ends;
@@ -68,7 +68,7 @@ pub fn rewrite_request(received: &RequestHeader, request: &mut RequestHeader, ct
 /// servers of gRPC ask for it to tell that no proxy between loses trailers.
 fn keep_trailers(received: &HeaderMap, fields: &mut HeaderMap) {
     if let Some(value) = received.get(TE).filter(|value| *value == "trailers") {
-        fields.insert(TE, value.clone());
+        set(fields, TE, value.clone());
     }
 }
 
@@ -141,7 +141,7 @@ fn set_host(fields: &mut HeaderMap, ctx: &Context, route: &Route, upstream: &Ups
         return;
     }
     if let Some(host) = host_of(ctx, upstream) {
-        fields.insert(HOST, host.clone());
+        set(fields, HOST, host.clone());
     }
 }
 
@@ -185,25 +185,26 @@ fn set_forwarding_fields(
         }
     };
     if let Some(peer) = &ends.peer {
-        fields.insert(X_FORWARDED_FOR, forwarded_for(&received.headers, peer)?);
+        set(fields, X_FORWARDED_FOR, forwarded_for(&received.headers, peer)?);
         let real = match client.address {
             Some(address) if client.address != client.peer => header_value(&address.to_string())?,
             _ => peer.clone(),
         };
-        fields.insert(X_REAL_IP, real);
+        set(fields, X_REAL_IP, real);
     }
     let own = |name: &HeaderName| !(client.is_trusted && received.headers.contains_key(name));
     if own(&X_FORWARDED_PROTO) {
-        fields.insert(X_FORWARDED_PROTO, HeaderValue::from_static(client.scheme()));
+        set(
+            fields,
+            X_FORWARDED_PROTO,
+            HeaderValue::from_static(client.scheme()),
+        );
     }
     if own(&X_FORWARDED_HOST) {
-        match host_without_port(received) {
-            Some(host) => fields.insert(X_FORWARDED_HOST, host),
-            None => fields.remove(X_FORWARDED_HOST),
-        };
+        set_or_remove(fields, X_FORWARDED_HOST, host_without_port(received));
     }
     if own(&X_FORWARDED_PORT) {
-        fields.insert(X_FORWARDED_PORT, ends.port.clone());
+        set(fields, X_FORWARDED_PORT, ends.port.clone());
     }
     if own(&X_FORWARDED_PATH) {
         // Absolute in the request line, it is a path here as everywhere.
@@ -213,17 +214,16 @@ fn set_forwarding_fields(
         };
         let path = raw.split(|byte| *byte == b'?').next().unwrap_or(raw);
         let path = HeaderValue::from_bytes(path).or_err(HEADER, "path")?;
-        fields.insert(X_FORWARDED_PATH, path);
+        set(fields, X_FORWARDED_PATH, path);
     }
     if own(&X_FORWARDED_PREFIX) {
         let path = ctx.normalized_path.as_deref().unwrap_or(received.uri.path());
-        match stripped_bytes(ctx, route).map(|bytes| &path[..bytes.min(path.len())]) {
-            Some(prefix) if prefix.len() > 1 => fields.insert(X_FORWARDED_PREFIX, header_value(prefix)?),
-            _ => fields.remove(X_FORWARDED_PREFIX),
-        };
+        let prefix = stripped_bytes(ctx, route).map(|bytes| &path[..bytes.min(path.len())]);
+        let prefix = prefix.filter(|prefix| prefix.len() > 1);
+        set_or_remove(fields, X_FORWARDED_PREFIX, prefix.map(header_value).transpose()?);
     }
-    fields.insert(VIA, via(&received.headers, received.version)?);
-    fields.insert(X_KONG_REQUEST_ID, ctx.id.header_value());
+    set(fields, VIA, via(&received.headers, received.version)?);
+    set(fields, X_KONG_REQUEST_ID, ctx.id.header_value());
     Ok(())
 }
 

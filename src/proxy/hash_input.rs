@@ -30,7 +30,7 @@ fn key_of(input: &HashInput, key: &HashKey, request: &RequestHeader, ctx: &mut C
     match input {
         HashInput::Consumer => {
             let consumer = ctx.known_consumer()?;
-            Some(key.ring_key(Input::Consumer(consumer.id_text().as_bytes())))
+            Some(key.ring_key(Input::Consumer(consumer.id_text())))
         }
         HashInput::Ip => Some(key.ring_key(Input::Ip(ctx.client.address?))),
         HashInput::Header(name) => {

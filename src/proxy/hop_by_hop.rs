@@ -10,6 +10,8 @@ use http::header::{
 use http::{HeaderMap, HeaderValue, StatusCode};
 use pingora_core::upstreams::peer::HttpUpstreamRequestPolicy;
 
+use super::fields::set;
+
 /// Fields of an answer that end here whether `Connection` names them or not. `Proxy-Authenticate` and its
 /// like are for the client next to their sender (RFC 9110 §11.7), which is this gateway; trailer fields do
 /// not pass, so what announces them does not either. `Connection` itself is Pingora's to write.
@@ -48,7 +50,7 @@ pub fn strip_hop_by_hop(fields: &mut HeaderMap, status: StatusCode) {
         }
     }
     if is_switching {
-        fields.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+        set(fields, CONNECTION, HeaderValue::from_static("Upgrade"));
     }
 }
 

@@ -153,7 +153,7 @@ fn place_of(
 ) -> Option<Place> {
     let bucket = |key: BucketKey<'_>| Some(split.buckets.bucket(key));
     let mut bucket_of = |identifier: &Identifier| match identifier {
-        Identifier::Consumer => bucket(BucketKey::Consumer(ctx.known_consumer()?.id_text().as_bytes())),
+        Identifier::Consumer => bucket(BucketKey::Consumer(ctx.known_consumer()?.id_text())),
         Identifier::Ip => bucket(BucketKey::Ip(ctx.client.address?)),
         Identifier::Header(name) => {
             let value = joined(headers, name).filter(|value| !value.is_empty())?;

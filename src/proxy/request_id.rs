@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use http::HeaderValue;
 
-/// The id of one request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct RequestId(u128);
+/// The id of one request, as header fields hold it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RequestId(HeaderValue);
 
 /// Makes the ids of one worker without asking the kernel for each.
 #[derive(Debug)]
@@ -31,7 +31,7 @@ impl RequestIds {
         // Relaxed: the numbers must be distinct, not ordered.
         let count = self.next.fetch_add(1, Ordering::Relaxed);
         let (high, low) = (mix(count ^ self.seed), mix(count));
-        RequestId(u128::from(high) << 64 | u128::from(low))
+        RequestId::new(u128::from(high) << 64 | u128::from(low))
     }
 }
 
@@ -44,26 +44,29 @@ fn mix(mut x: u64) -> u64 {
 }
 
 impl RequestId {
-    /// Returns the 32 digits.
-    pub fn digits(self) -> [u8; 32] {
+    fn new(number: u128) -> Self {
         const HEX: &[u8; 16] = b"0123456789abcdef";
         let mut digits = [0; 32];
-        for (at, byte) in self.0.to_be_bytes().into_iter().enumerate() {
+        for (at, byte) in number.to_be_bytes().into_iter().enumerate() {
             digits[2 * at] = HEX[usize::from(byte >> 4)];
             digits[2 * at + 1] = HEX[usize::from(byte & 15)];
         }
-        digits
+        Self(HeaderValue::from_bytes(&digits).expect("hexadecimal digits are visible ASCII"))
     }
 
-    /// Returns the digits as a header's value.
-    pub fn header_value(self) -> HeaderValue {
-        HeaderValue::from_bytes(&self.digits()).expect("hexadecimal digits are visible ASCII")
+    /// Returns the digits as a header's value, which shares their memory.
+    pub fn header_value(&self) -> HeaderValue {
+        self.0.clone()
+    }
+
+    fn digits(&self) -> &str {
+        self.0.to_str().expect("hexadecimal digits are visible ASCII")
     }
 }
 
 impl std::fmt::Display for RequestId {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{:032x}", self.0)
+        f.write_str(self.digits())
     }
 }
 
@@ -77,8 +80,26 @@ mod tests {
         let mut seen = std::collections::HashSet::new();
         for _ in 0..10_000 {
             let id = ids.next();
-            assert_eq!(id.to_string().as_bytes(), id.digits());
-            assert!(seen.insert(id.digits()));
+            let digits = id.to_string();
+            assert_eq!(
+                (digits.len(), id.header_value()),
+                (32, HeaderValue::from_str(&digits).unwrap())
+            );
+            assert!(
+                digits
+                    .bytes()
+                    .all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'))
+            );
+            assert!(seen.insert(digits));
         }
+    }
+
+    #[test]
+    fn digits_are_those_of_the_number() {
+        assert_eq!(RequestId::new(0xa0).to_string(), format!("{:032x}", 0xa0));
+        assert_eq!(
+            RequestId::new(u128::MAX - 1).to_string(),
+            "fffffffffffffffffffffffffffffffe"
+        );
     }
 }

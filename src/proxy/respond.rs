@@ -16,7 +16,7 @@ use pingora_proxy::Session;
 
 use super::accept::{Format, preferred_format};
 use super::context::Context;
-use super::fields::change_response;
+use super::fields::{change_response, set};
 use super::forward::{PRODUCT, X_KONG_REQUEST_ID, via};
 use crate::clock;
 
@@ -42,15 +42,16 @@ pub fn frame_for_client(session: &mut Session, fields: &mut HeaderMap) {
 /// Adds what this hop has to say to an origin's answer.
 pub fn add_own_fields(fields: &mut HeaderMap, version: Version, ctx: &mut Context) -> Result<()> {
     fields.reserve(OWN_FIELDS);
-    fields.insert(VIA, via(fields, version)?);
+    let via = via(fields, version)?;
+    set(fields, VIA, via);
     if !fields.contains_key(SERVER) {
-        fields.insert(SERVER, HeaderValue::from_static(PRODUCT));
+        set(fields, SERVER, HeaderValue::from_static(PRODUCT));
     }
     let received = ctx.header_received.unwrap_or(ctx.started);
     let asked = ctx.try_started.unwrap_or(ctx.started);
-    fields.insert(X_KONG_UPSTREAM_LATENCY, milliseconds(received - asked));
-    fields.insert(X_KONG_PROXY_LATENCY, milliseconds(asked - ctx.started));
-    fields.insert(X_KONG_REQUEST_ID, ctx.id.header_value());
+    set(fields, X_KONG_UPSTREAM_LATENCY, milliseconds(received - asked));
+    set(fields, X_KONG_PROXY_LATENCY, milliseconds(asked - ctx.started));
+    set(fields, X_KONG_REQUEST_ID, ctx.id.header_value());
     add_what_clients_are_told(fields, ctx)
 }
 
@@ -63,7 +64,11 @@ fn add_what_clients_are_told(fields: &mut HeaderMap, ctx: &mut Context) -> Resul
         fields.append(SET_COOKIE, cookie);
     }
     if ctx.wants_debug || ctx.snapshot.settings.variant_header && ctx.reason().is_some() {
-        fields.insert(X_SERIN_VARIANT, HeaderValue::from_static(ctx.variant.label()));
+        set(
+            fields,
+            X_SERIN_VARIANT,
+            HeaderValue::from_static(ctx.variant.label()),
+        );
     }
     if ctx.wants_debug {
         add_debug_fields(fields, ctx)?;
@@ -97,7 +102,7 @@ fn milliseconds(duration: Duration) -> HeaderValue {
 fn add_debug_fields(fields: &mut HeaderMap, ctx: &Context) -> Result<()> {
     let mut add = |name: &'static str, text: &str| -> Result<()> {
         let value = HeaderValue::from_str(text).or_err(ErrorType::InvalidHTTPHeader, "a debug field")?;
-        fields.insert(name, value);
+        set(fields, HeaderName::from_static(name), value);
         Ok(())
     };
     add("x-serin-generation", &ctx.snapshot.generation.to_string())?;
@@ -267,21 +272,21 @@ impl Answer {
         }
         let mut fields = HeaderMap::with_capacity(OWN_FIELDS);
         if self.status.is_redirection() {
-            fields.insert(LOCATION, https_location(session)?);
+            set(&mut fields, LOCATION, https_location(session)?);
         } else if self.status == StatusCode::UPGRADE_REQUIRED {
             // Kong also sends `Connection: Upgrade`; that field is Pingora's, which writes its own.
-            fields.insert(UPGRADE, HeaderValue::from_static(self.upgrade));
+            set(&mut fields, UPGRADE, HeaderValue::from_static(self.upgrade));
         } else if self.status == StatusCode::METHOD_NOT_ALLOWED {
-            fields.insert(ALLOW, ALLOWED_METHODS);
+            set(&mut fields, ALLOW, ALLOWED_METHODS);
         }
         let format = preferred_format(&session.req_header().headers);
         let mut content_type = format.content_type();
         let body = match &self.text {
-            Text::Message(message) => format.write(message, ctx.id),
+            Text::Message(message) => format.write(message, &ctx.id),
             Text::GrpcCancelled(message) => {
                 content_type = "application/grpc";
-                fields.insert(GRPC_STATUS, HeaderValue::from_static("1"));
-                fields.insert(GRPC_MESSAGE, HeaderValue::from_static(message));
+                set(&mut fields, GRPC_STATUS, HeaderValue::from_static("1"));
+                set(&mut fields, GRPC_MESSAGE, HeaderValue::from_static(message));
                 String::new()
             }
             // Kong's object, claims and nothing else: the request's id is in a header field.
@@ -291,20 +296,20 @@ impl Answer {
                     .map(|(name, problem)| ((*name).to_owned(), (*problem).into()));
                 serde_json::Value::Object(claims.collect()).to_string()
             }
-            text @ Text::Claims(_) => format.write(&text.to_string(), ctx.id),
+            text @ Text::Claims(_) => format.write(&text.to_string(), &ctx.id),
         };
         if let Some(challenge) = self.challenge {
-            fields.insert(WWW_AUTHENTICATE, challenge);
+            set(&mut fields, WWW_AUTHENTICATE, challenge);
         }
-        fields.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
-        fields.insert(VARY, HeaderValue::from_static("Accept"));
+        set(&mut fields, CONTENT_TYPE, HeaderValue::from_static(content_type));
+        set(&mut fields, VARY, HeaderValue::from_static("Accept"));
         if !body.is_empty() {
-            fields.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
+            set(&mut fields, CONTENT_LENGTH, HeaderValue::from(body.len()));
         }
-        fields.insert(SERVER, HeaderValue::from_static(PRODUCT));
+        set(&mut fields, SERVER, HeaderValue::from_static(PRODUCT));
         let took = clock::monotonic() - ctx.started;
-        fields.insert(X_KONG_RESPONSE_LATENCY, milliseconds(took));
-        fields.insert(X_KONG_REQUEST_ID, ctx.id.header_value());
+        set(&mut fields, X_KONG_RESPONSE_LATENCY, milliseconds(took));
+        set(&mut fields, X_KONG_REQUEST_ID, ctx.id.header_value());
         add_what_clients_are_told(&mut fields, ctx)?;
         let mut header = ResponseHeader::build_no_case(self.status, None)?;
         change_response(&mut header, |own| *own = fields);

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -20,10 +21,11 @@ pub struct GroupId(u32);
 pub struct Consumer {
     /// Identity.
     pub id: Uuid,
-    /// The id in lower case, the username and the custom id, one after the other: what headers hold,
-    /// in one piece of memory.
+    /// The id in lower case, the username, the custom id and the ids of keys, one after the other: what headers
+    /// hold, in one piece of memory.
     text: Bytes,
     username_end: usize,
+    custom_id_end: usize,
     membership: Arc<Membership>,
 }
 
@@ -47,22 +49,27 @@ impl Consumer {
     pub(super) fn build(source: &model::Consumer, membership: Arc<Membership>) -> Self {
         let username = source.username.as_deref().unwrap_or_default();
         let custom_id = source.custom_id.as_deref().unwrap_or_default();
-        let mut text = Vec::with_capacity(ID_BYTES + username.len() + custom_id.len());
-        let mut buffer = Uuid::encode_buffer();
-        text.extend_from_slice(source.id.hyphenated().encode_lower(&mut buffer).as_bytes());
+        let username_end = ID_BYTES + username.len();
+        let custom_id_end = username_end + custom_id.len();
+        let mut text = Vec::with_capacity(custom_id_end + ID_BYTES * source.keys.len());
+        text.extend_from_slice(source.id.to_string().as_bytes());
         text.extend_from_slice(username.as_bytes());
         text.extend_from_slice(custom_id.as_bytes());
+        for key in &source.keys {
+            text.extend_from_slice(key.id.to_string().as_bytes());
+        }
         Self {
             id: source.id,
             text: text.into(),
-            username_end: ID_BYTES + username.len(),
+            username_end,
+            custom_id_end,
             membership,
         }
     }
 
-    /// Returns the id as text, in lower case: what bucket hashes take.
-    pub fn id_text(&self) -> &str {
-        text_of(&self.text[..ID_BYTES])
+    /// Returns the id as text, in lower case: what hashes take.
+    pub fn id_text(&self) -> &[u8] {
+        &self.text[..ID_BYTES]
     }
 
     /// Returns the name as operators know it.
@@ -72,7 +79,7 @@ impl Consumer {
 
     /// Returns the name as another system knows it.
     pub fn custom_id(&self) -> Option<&str> {
-        Some(text_of(&self.text[self.username_end..])).filter(|id| !id.is_empty())
+        Some(text_of(&self.text[self.username_end..self.custom_id_end])).filter(|id| !id.is_empty())
     }
 
     /// Returns the username, or the custom id where there is none: what logs call the Consumer.
@@ -101,21 +108,35 @@ impl Consumer {
         intersect(&self.membership.acl, sorted)
     }
 
-    /// Returns the value of `X-Consumer-ID`. Shares the memory of the text, as the next two do.
+    /// Returns the value of `X-Consumer-ID`. Shares the memory of the text, as the next ones do.
     pub fn id_header(&self) -> Option<HeaderValue> {
-        HeaderValue::from_maybe_shared(self.text.slice(..ID_BYTES)).ok()
+        self.header(0..ID_BYTES)
     }
 
     /// Returns the value of `X-Consumer-Username`; none for a name that no header can hold.
     pub fn username_header(&self) -> Option<HeaderValue> {
-        self.username()?;
-        HeaderValue::from_maybe_shared(self.text.slice(ID_BYTES..self.username_end)).ok()
+        self.header(ID_BYTES..self.username_end)
     }
 
     /// Returns the value of `X-Consumer-Custom-ID`; none for one that no header can hold.
     pub fn custom_id_header(&self) -> Option<HeaderValue> {
-        self.custom_id()?;
-        HeaderValue::from_maybe_shared(self.text.slice(self.username_end..)).ok()
+        self.header(self.username_end..self.custom_id_end)
+    }
+
+    /// Returns the values of `X-Credential-Identifier` for the keys, in their order.
+    pub(super) fn key_headers(&self) -> impl Iterator<Item = HeaderValue> {
+        let starts = (self.custom_id_end..self.text.len()).step_by(ID_BYTES);
+        starts.map(|start| {
+            self.header(start..start + ID_BYTES)
+                .expect("an id is visible ASCII")
+        })
+    }
+
+    fn header(&self, range: Range<usize>) -> Option<HeaderValue> {
+        if range.is_empty() {
+            return None;
+        }
+        HeaderValue::from_maybe_shared(self.text.slice(range)).ok()
     }
 
     /// Returns the value of `X-Consumer-Groups`: names with `, ` between them; none when there are
@@ -252,9 +273,9 @@ mod tests {
         ]);
         let get = |position: usize| consumers.iter().nth(position).unwrap();
         let alice = get(0);
-        assert_eq!(alice.id_text(), "00000000-0000-0000-0000-0000000000ab");
+        assert_eq!(alice.id_text(), b"00000000-0000-0000-0000-0000000000ab");
         assert_eq!((alice.label(), alice.custom_id()), ("alice", Some("a-7")));
-        assert_eq!(alice.id_header().unwrap(), alice.id_text());
+        assert_eq!(alice.id_header().unwrap().as_bytes(), alice.id_text());
         assert_eq!(alice.username_header().unwrap(), "alice");
         assert_eq!(alice.custom_id_header().unwrap(), "a-7");
         assert_eq!((get(1).username(), get(1).label()), (None, "only-custom"));

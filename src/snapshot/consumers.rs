@@ -3,9 +3,9 @@
 //! A credential is found by SipHash-2-4 with 128 bits under a random key that is this directory's own
 //! and never leaves it, and then compared in constant time: how long a wrong one takes says nothing of
 //! how near it came. Keys themselves are not kept, only their hashes. One look-up is one hash and a
-//! step or two in a table, at one Consumer as at a million. A Consumer with a key takes about 200 bytes
-//! and its names, beside the model's own copy: headers share one piece of memory, and Consumers in the
-//! same groups share the list.
+//! step or two in a table, at one Consumer as at a million. A Consumer with a key takes about 250 bytes
+//! and its names, beside the model's own copy: headers share one piece of memory, and Consumers in the same groups
+//! share the list.
 
 use std::borrow::Borrow;
 use std::collections::HashMap;
@@ -13,6 +13,7 @@ use std::fmt;
 use std::hash::Hasher;
 use std::time::Duration;
 
+use http::HeaderValue;
 use siphasher::sip128::{Hasher128, SipHasher24};
 use subtle::ConstantTimeEq;
 use uuid::Uuid;
@@ -53,8 +54,8 @@ pub struct Found<'a, C> {
 
 /// A compiled credential of the plugin `key-auth`.
 pub struct Key {
-    /// Identity.
-    pub id: Uuid,
+    /// Its id in lower case: the value of `X-Credential-Identifier`.
+    pub id_header: HeaderValue,
     consumer: ConsumerIndex,
     digest: Digest,
     expires_at: Option<Duration>,
@@ -69,7 +70,7 @@ pub struct Password {
 }
 
 /// What a text is found by.
-type Digest = [u8; 16];
+type Digest = u128;
 
 impl Consumers {
     /// Compiles the Consumers of a configuration. Of equal names or credentials, which no checked
@@ -88,13 +89,15 @@ impl Consumers {
         let mut issuers = Vec::new();
         for (position, consumer) in patiently(source).map(Borrow::borrow).enumerate() {
             let index = ConsumerIndex(number(position));
-            list.push(Consumer::build(consumer, memberships.of(consumer)));
-            keys.extend(consumer.keys.iter().map(|key| Key {
-                id: key.id,
+            let compiled = Consumer::build(consumer, memberships.of(consumer));
+            let with_headers = consumer.keys.iter().zip(compiled.key_headers());
+            keys.extend(with_headers.map(|(key, id_header)| Key {
+                id_header,
                 consumer: index,
                 digest: digest(&hash_key, key.key.expose().as_bytes()),
                 expires_at: key.expires_at,
             }));
+            list.push(compiled);
             passwords.extend(consumer.passwords.iter().map(|password| Password {
                 consumer: index,
                 username: password.username.as_str().into(),
@@ -102,17 +105,21 @@ impl Consumers {
             }));
             issuers.extend(consumer.tokens.iter().map(|token| Issuer::build(index, token)));
         }
-        let hash = |text: &str| short(&digest(&hash_key, text.as_bytes()));
+        let hash = |text: &[u8]| short(digest(&hash_key, text));
         Self {
             by_id: Table::build(list.iter().map(|consumer| hash(consumer.id_text()))),
             // A Consumer without a username is found by no name: nobody asks for an empty one.
             by_username: Table::build(
                 list.iter()
-                    .map(|consumer| hash(consumer.username().unwrap_or_default())),
+                    .map(|consumer| hash(consumer.username().unwrap_or_default().as_bytes())),
             ),
-            by_key: Table::build(keys.iter().map(|key| short(&key.digest))),
-            by_password: Table::build(passwords.iter().map(|password| hash(&password.username))),
-            by_issuer: Table::build(issuers.iter().map(|issuer| hash(&issuer.key))),
+            by_key: Table::build(keys.iter().map(|key| short(key.digest))),
+            by_password: Table::build(
+                passwords
+                    .iter()
+                    .map(|password| hash(password.username.as_bytes())),
+            ),
+            by_issuer: Table::build(issuers.iter().map(|issuer| hash(issuer.key.as_bytes()))),
             hash_key,
             list: list.into(),
             keys: keys.into(),
@@ -181,7 +188,7 @@ impl Consumers {
     /// One hash, a step or two in the table, and one comparison in constant time.
     pub fn find_key(&self, key: &[u8], now: Duration) -> Option<Found<'_, Key>> {
         let digest = digest(&self.hash_key, key);
-        let position = self.by_key.find(short(&digest), |position| {
+        let position = self.by_key.find(short(digest), |position| {
             self.keys[position].digest.ct_eq(&digest).into()
         })?;
         let credential = &self.keys[position];
@@ -218,7 +225,7 @@ impl Consumers {
     }
 
     fn short_digest(&self, text: &str) -> u64 {
-        short(&digest(&self.hash_key, text.as_bytes()))
+        short(digest(&self.hash_key, text.as_bytes()))
     }
 }
 
@@ -245,7 +252,7 @@ impl fmt::Debug for Consumers {
 impl fmt::Debug for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Key")
-            .field("id", &self.id)
+            .field("id", &self.id_header)
             .finish_non_exhaustive()
     }
 }
@@ -273,13 +280,12 @@ pub(super) fn number(position: usize) -> u32 {
 fn digest(key: &[u8; 16], text: &[u8]) -> Digest {
     let mut hasher = SipHasher24::new_with_key(key);
     hasher.write(text);
-    hasher.finish128().as_bytes()
+    hasher.finish128().as_u128()
 }
 
 /// The part of a digest that picks a slot.
-fn short(digest: &Digest) -> u64 {
-    let (first, _) = digest.split_at(8);
-    u64::from_le_bytes(first.try_into().expect("8 of 16 bytes"))
+fn short(digest: Digest) -> u64 {
+    digest as u64
 }
 
 #[cfg(test)]
@@ -318,8 +324,8 @@ mod tests {
     fn check(consumers: &Consumers, key: &str, credential: Option<u128>) {
         let found = consumers.find_key(key.as_bytes(), NOW);
         assert_eq!(
-            found.map(|found| found.credential.id),
-            credential.map(id),
+            found.map(|found| found.credential.id_header.as_bytes().to_vec()),
+            credential.map(|number| id(number).to_string().into_bytes()),
             "{key}"
         );
     }
@@ -336,7 +342,7 @@ mod tests {
         for n in 0..100 {
             let found = consumers.find_key(format!("key-{n}").as_bytes(), NOW).unwrap();
             assert_eq!(consumers.get(found.consumer).id, id(n));
-            assert_eq!(found.credential.id, id(1000 + n));
+            assert_eq!(found.credential.id_header, id(1000 + n).to_string());
         }
         for unknown in ["", "key-", "key-100", "key-1 ", "KEY-1"] {
             check(&consumers, unknown, None);

@@ -14,7 +14,7 @@ use crate::snapshot::{BasicAuth, Found, Password, decode_base64};
 pub const FIELDS: [HeaderName; 2] = [PROXY_AUTHORIZATION, AUTHORIZATION];
 
 /// Stands in for the id of the Consumer that nobody is, so that an unknown name costs a hash too.
-const NOBODY: &str = "00000000-0000-0000-0000-000000000000";
+const NOBODY: &[u8] = b"00000000-0000-0000-0000-000000000000";
 
 /// Finds whose the request's name and password are.
 pub fn find(basic_auth: &BasicAuth, caller: Caller<'_>) -> Result<Identity, Answer> {
@@ -34,7 +34,10 @@ fn identity(caller: Caller<'_>) -> Option<Identity> {
     hasher.update(id);
     let hash: [u8; 20] = hasher.finalize().into();
     let found = found.filter(|found| found.credential.is(&hash))?;
-    Some(Identity::known(found.consumer, &found.credential.username))
+    Some(Identity::known_by_name(
+        found.consumer,
+        &found.credential.username,
+    ))
 }
 
 /// Returns the password that was sent, and what its name is known by if it is.

@@ -61,7 +61,7 @@ fn identity(rules: &model::Jwt, caller: Caller<'_>) -> Result<Identity, Refusal>
             Unverified::Signature => Refusal::Signature,
         })?;
     check_claims(rules, &token.claims, caller.now)?;
-    Ok(Identity::known(found.consumer, &found.credential.key))
+    Ok(Identity::known_by_name(found.consumer, &found.credential.key))
 }
 
 /// Returns the one token that the request has, wherever it may be and however often.

@@ -4,7 +4,6 @@ use std::borrow::Cow;
 
 use http::StatusCode;
 use pingora_http::RequestHeader;
-use uuid::Uuid;
 
 use super::{Caller, Identity};
 use crate::proxy::query;
@@ -23,9 +22,10 @@ pub fn find(key_auth: &KeyAuth, caller: Caller<'_>) -> Result<Identity, Answer> 
     let key = key_of(key_auth, caller.request).map_err(refuse)?;
     let found = caller.consumers.find_key(&key, caller.now);
     let found = found.ok_or_else(|| refuse(UNKNOWN))?;
-    let mut buffer = Uuid::encode_buffer();
-    let id = found.credential.id.hyphenated().encode_lower(&mut buffer);
-    Ok(Identity::known(found.consumer, id))
+    Ok(Identity::known(
+        found.consumer,
+        Some(found.credential.id_header.clone()),
+    ))
 }
 
 /// Returns the request's key: the first name that it has decides, a header field before a query

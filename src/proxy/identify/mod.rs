@@ -82,15 +82,18 @@ fn run(guard: &Guard, caller: Caller<'_>, identity: &mut Identity) -> Result<(),
 }
 
 impl Identity {
-    /// Somebody whose credential is valid.
-    fn known(consumer: ConsumerIndex, credential: &str) -> Self {
+    /// Somebody whose credential is valid, and what the origin is told of it.
+    fn known(consumer: ConsumerIndex, credential: Option<HeaderValue>) -> Self {
         Self {
             consumer: Some(consumer),
-            is_anonymous: false,
-            // A name that cannot stand in a header is not told.
-            credential: HeaderValue::from_bytes(credential.as_bytes()).ok(),
+            credential,
             ..Self::default()
         }
+    }
+
+    /// Somebody whose credential goes by a name; one that cannot stand in a header is not told.
+    fn known_by_name(consumer: ConsumerIndex, name: &str) -> Self {
+        Self::known(consumer, HeaderValue::from_bytes(name.as_bytes()).ok())
     }
 
     /// Says whether a credential has been found valid.

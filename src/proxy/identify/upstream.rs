@@ -6,6 +6,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::basic_auth::FIELDS;
 use super::{Identity, after_scheme};
+use crate::proxy::fields::set;
 use crate::proxy::query;
 use crate::snapshot::{Consumers, Guard};
 
@@ -44,20 +45,18 @@ pub fn rewrite_fields(
     let Some(consumer) = identity.consumer.map(|index| consumers.get(index)) else {
         return;
     };
-    let credential = identity.credential.clone().filter(|_| !identity.is_anonymous);
-    for (name, value) in [
-        (X_CONSUMER_ID, consumer.id_header()),
-        (X_CONSUMER_USERNAME, consumer.username_header()),
-        (X_CONSUMER_CUSTOM_ID, consumer.custom_id_header()),
-        (X_CONSUMER_GROUPS, identity.groups.clone()),
-        (X_CREDENTIAL_IDENTIFIER, credential),
-    ] {
+    let mut tell = |name, value| {
         if let Some(value) = value {
-            fields.insert(name, value);
+            set(fields, name, value);
         }
-    }
-    if identity.is_anonymous {
-        fields.insert(X_ANONYMOUS_CONSUMER, HeaderValue::from_static("true"));
+    };
+    tell(X_CONSUMER_ID, consumer.id_header());
+    tell(X_CONSUMER_USERNAME, consumer.username_header());
+    tell(X_CONSUMER_CUSTOM_ID, consumer.custom_id_header());
+    tell(X_CONSUMER_GROUPS, identity.groups.clone());
+    match identity.is_anonymous {
+        true => tell(X_ANONYMOUS_CONSUMER, Some(HeaderValue::from_static("true"))),
+        false => tell(X_CREDENTIAL_IDENTIFIER, identity.credential.clone()),
     }
 }
 
