@@ -108,6 +108,33 @@ fn every_answer_has_one_date() {
     }
 }
 
+/// What an origin does wrong is not the client's fault, whatever the client speaks.
+#[test]
+fn a_failed_try_is_followed_by_another_and_answered_for() {
+    let (good, bad) = (Origin::start("good"), Origin::start("bad"));
+    bad.reset_before_header();
+    let listeners = "  listeners: [{address: 127.0.0.1:0}, {address: 127.0.0.1:0, h2c: true}]\n";
+    let config = shop(&[(&good, 1), (&bad, 1)]).replace("host: shop", "host: shop, read_timeout: 300");
+    let gateway = Gateway::start(&format!("server:\n{listeners}{config}"));
+    let mut client = connect(&gateway);
+    for _ in 0..4 {
+        assert_eq!(client.get("/").text(), "good");
+    }
+    assert_eq!((good.count(), bad.count()), (4, 2));
+    let labels = [("service", "shop"), ("reason", "reset")];
+    let retries = gateway.metrics().sum("serin_upstream_retries_total", &labels);
+    assert_eq!(retries, Some(2.0));
+
+    good.reset_before_header();
+    let refused = "An invalid response was received from the upstream server";
+    client.get("/").assert_own_answer(502, refused);
+    good.hold();
+    bad.hold();
+    client
+        .get("/")
+        .assert_own_answer(504, "The upstream server is timing out");
+}
+
 #[test]
 fn informational_answers_come_before_the_answer() {
     let origin = Origin::start("a");

@@ -210,10 +210,11 @@ impl Session {
     }
 
     /// Passes on what the origin sent; says whether it was the last of it.
+    /// That it failed is the origin's error; any other is the client's.
     async fn pass_on(&mut self, task: HttpTask) -> Result<bool> {
         match task {
             HttpTask::Header(header, is_last) => {
-                self.send_header(*header, is_last)?;
+                self.send_header(*header, is_last).map_err(Error::into_down)?;
                 Ok(is_last)
             }
             HttpTask::Body(data, is_last) => {
@@ -224,7 +225,7 @@ impl Session {
             }
             HttpTask::Trailer(trailers) => {
                 if let Some(trailers) = trailers {
-                    self.send_trailers(*trailers)?;
+                    self.send_trailers(*trailers).map_err(Error::into_down)?;
                 }
                 Ok(true)
             }
@@ -317,7 +318,7 @@ impl CustomSession for Session {
     async fn response_duplex_vec(&mut self, tasks: Vec<HttpTask>) -> Result<bool> {
         let mut is_last = false;
         for task in tasks {
-            is_last |= self.pass_on(task).await.map_err(Error::into_down)?;
+            is_last |= self.pass_on(task).await?;
         }
         if is_last {
             self.end().map_err(Error::into_down)?;
