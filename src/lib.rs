@@ -43,6 +43,7 @@ pub mod notify;
 pub mod priority;
 pub mod supervise;
 pub mod upgrade;
+pub mod wait_timer;
 
 pub mod model;
 

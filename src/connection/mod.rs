@@ -21,7 +21,6 @@ mod closing;
 mod date;
 mod head;
 mod http2;
-mod idle;
 mod list;
 mod refusal;
 mod socket;

@@ -1,41 +1,116 @@
 //! A client's socket, whose writes are gathered: a header and what follows it at once go out together.
 //!
-//! Pingora gathers the writes of connections that its own listeners have accepted, and of no others.
+//! Pingora's own stream reads the clock whenever it waits, and asks the system when it is dropped.
 
-use std::io;
+use std::io::{self, IoSlice};
+use std::os::fd::AsRawFd;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::FutureExt;
-use pingora_core::protocols::l4::stream::Stream as Socket;
+use pingora_core::protocols::l4::socket::SocketAddr;
 use pingora_core::protocols::raw_connect::ProxyDigest;
 use pingora_core::protocols::{
     GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, TimingDigest,
     UniqueID, UniqueIDType,
 };
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufWriter, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
 
 /// What is gathered at most: a packet.
 const WRITE_BUFFER: usize = 1460;
 
 /// A client's socket. Reads are not gathered.
 #[derive(Debug)]
-pub struct ClientSocket(BufWriter<Socket>);
+pub struct ClientSocket {
+    socket: BufWriter<Socket>,
+    /// Whose it is: who has connected, or the client that a load balancer tells of.
+    digest: Arc<SocketDigest>,
+}
+
+#[derive(Debug)]
+enum Socket {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
 
 impl ClientSocket {
-    /// Gathers the writes to this socket.
-    pub fn new(socket: Socket) -> Self {
-        Self(BufWriter::with_capacity(WRITE_BUFFER, socket))
+    /// Gathers the writes to the socket of this peer; one without an address has come by a Unix socket.
+    ///
+    /// # Errors
+    ///
+    /// When the system does not let the socket be waited for.
+    pub fn new(socket: socket2::Socket, peer: Option<std::net::SocketAddr>) -> io::Result<Self> {
+        socket.set_nonblocking(true)?;
+        let digest = SocketDigest::from_raw_fd(socket.as_raw_fd());
+        // It is new, so its peer has not been found out yet.
+        let _ = digest.peer_addr.set(peer.map(SocketAddr::from));
+        let socket = match peer {
+            Some(_) => {
+                socket.set_tcp_nodelay(true)?;
+                Socket::Tcp(TcpStream::from_std(socket.into())?)
+            }
+            None => Socket::Unix(UnixStream::from_std(socket.into())?),
+        };
+        Ok(Self {
+            socket: BufWriter::with_capacity(WRITE_BUFFER, socket),
+            digest: Arc::new(digest),
+        })
     }
 }
 
 impl Drop for ClientSocket {
     /// What was written goes out, as far as the system takes it.
     fn drop(&mut self) {
-        let _ = self.0.flush().now_or_never();
+        let _ = self.socket.flush().now_or_never();
+    }
+}
+
+/// Does the same with either kind of socket.
+macro_rules! with {
+    ($socket:expr, $name:ident => $body:expr) => {
+        match $socket {
+            Socket::Tcp($name) => $body,
+            Socket::Unix($name) => $body,
+        }
+    };
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        ctx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        with!(&mut *self, socket => Pin::new(socket).poll_read(ctx, buffer))
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(mut self: Pin<&mut Self>, ctx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        with!(&mut *self, socket => Pin::new(socket).poll_write(ctx, bytes))
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        ctx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        with!(&mut *self, socket => Pin::new(socket).poll_write_vectored(ctx, slices))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, ctx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        with!(&mut *self, socket => Pin::new(socket).poll_shutdown(ctx))
     }
 }
 
@@ -45,33 +120,33 @@ impl AsyncRead for ClientSocket {
         ctx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(self.0.get_mut()).poll_read(ctx, buffer)
+        Pin::new(self.socket.get_mut()).poll_read(ctx, buffer)
     }
 }
 
 impl AsyncWrite for ClientSocket {
     fn poll_write(mut self: Pin<&mut Self>, ctx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(ctx, bytes)
+        Pin::new(&mut self.socket).poll_write(ctx, bytes)
     }
 
     fn poll_write_vectored(
         mut self: Pin<&mut Self>,
         ctx: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
+        slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write_vectored(ctx, slices)
+        Pin::new(&mut self.socket).poll_write_vectored(ctx, slices)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.0.is_write_vectored()
+        self.socket.is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, ctx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(ctx)
+        Pin::new(&mut self.socket).poll_flush(ctx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, ctx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(ctx)
+        Pin::new(&mut self.socket).poll_shutdown(ctx)
     }
 }
 
@@ -83,51 +158,35 @@ impl Shutdown for ClientSocket {
     }
 }
 
-#[async_trait]
-impl Peek for ClientSocket {
-    async fn try_peek(&mut self, buffer: &mut [u8]) -> io::Result<bool> {
-        self.0.get_mut().try_peek(buffer).await
-    }
-}
+impl Peek for ClientSocket {}
 
 impl UniqueID for ClientSocket {
     fn id(&self) -> UniqueIDType {
-        self.0.get_ref().id()
+        with!(self.socket.get_ref(), socket => socket.as_raw_fd())
     }
 }
 
 impl Ssl for ClientSocket {}
 
 impl GetTimingDigest for ClientSocket {
+    /// Nothing: nobody asks when a connection was made.
     fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
-        self.0.get_ref().get_timing_digest()
-    }
-
-    fn get_read_pending_time(&self) -> Duration {
-        self.0.get_ref().get_read_pending_time()
-    }
-
-    fn get_write_pending_time(&self) -> Duration {
-        self.0.get_ref().get_write_pending_time()
+        Vec::new()
     }
 }
 
 impl GetProxyDigest for ClientSocket {
     fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
-        self.0.get_ref().get_proxy_digest()
-    }
-
-    fn set_proxy_digest(&mut self, digest: ProxyDigest) {
-        self.0.get_mut().set_proxy_digest(digest);
+        None
     }
 }
 
 impl GetSocketDigest for ClientSocket {
     fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
-        self.0.get_ref().get_socket_digest()
+        Some(self.digest.clone())
     }
 
     fn set_socket_digest(&mut self, digest: SocketDigest) {
-        self.0.get_mut().set_socket_digest(digest);
+        self.digest = Arc::new(digest);
     }
 }

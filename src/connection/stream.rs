@@ -23,11 +23,11 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use super::closing::Closing;
 use super::date::Piece;
 use super::head::{Head, HeadLimits, Protocol};
-use super::idle::Idle;
 use super::{Connection, Reason, Refusal};
 use crate::clock;
 use crate::lifecycle::IDLE_GRACE;
 use crate::metrics::metrics;
+use crate::wait_timer::WaitTimer;
 
 /// What is read at once while a request is awaited: most headers whole, and of a body as much as Pingora
 /// would read with the header.
@@ -48,7 +48,7 @@ pub struct Guarded {
     stream: Stream,
     connection: Arc<Connection>,
     protocol: Protocol,
-    idle: Idle,
+    waiting: WaitTimer,
     /// What was read and Pingora has not got yet. First the header, by which the wait for it ended; then
     /// what came with it and is behind it: the beginning of the body, which is so read in one piece with
     /// what follows, or what a client had no business to send yet.
@@ -66,7 +66,7 @@ impl Guarded {
             stream,
             connection,
             protocol,
-            idle: Idle::new(),
+            waiting: WaitTimer::default(),
             ahead: Bytes::new(),
             head: None,
             closing: None,
@@ -96,7 +96,7 @@ impl Guarded {
         stopping: Pin<&mut impl Future<Output = ()>>,
     ) -> bool {
         let stream = &mut self.stream;
-        self.idle.begin(clock::monotonic(), limit);
+        let end = clock::monotonic() + limit;
         let began = tokio::select! {
             // What has come is served, also when the proxy stops.
             biased;
@@ -105,7 +105,7 @@ impl Guarded {
                 Ok(began) => began,
                 Err(_) => return false,
             },
-            () = poll_fn(|ctx| self.idle.poll(ctx)) => return false,
+            () = poll_fn(|ctx| self.waiting.poll(end, ctx)) => return false,
         };
         self.ahead = began.unwrap_or_default();
         !self.ahead.is_empty()
@@ -334,12 +334,7 @@ impl Shutdown for Guarded {
     }
 }
 
-#[async_trait]
-impl Peek for Guarded {
-    async fn try_peek(&mut self, buffer: &mut [u8]) -> io::Result<bool> {
-        self.stream.try_peek(buffer).await
-    }
-}
+impl Peek for Guarded {}
 
 impl UniqueID for Guarded {
     fn id(&self) -> UniqueIDType {

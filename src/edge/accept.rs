@@ -4,14 +4,12 @@ use std::io;
 use std::time::Duration;
 
 use log::{debug, error, info};
-use pingora_core::protocols::l4::stream::Stream as Transport;
-use pingora_core::protocols::{GetSocketDigest, SocketDigest, Stream, UniqueID};
+use pingora_core::protocols::Stream;
 use pingora_core::server::ShutdownWatch;
 use rustix::io::Errno;
-use socket2::{SockAddr, Socket};
+use socket2::Socket;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
-use tokio::net::{TcpStream, UnixStream};
 use tokio::time::sleep;
 
 use super::spread::{Share, Taken};
@@ -65,8 +63,8 @@ impl Acceptor {
                 Err(error) => Err(error),
             };
             match accepted {
-                Ok((socket, peer)) => match open(socket, &peer) {
-                    Ok(stream) => serve(stream, self.share.take()),
+                Ok((socket, peer)) => match ClientSocket::new(socket, peer.as_socket()) {
+                    Ok(stream) => serve(Box::new(stream), self.share.take()),
                     Err(error) => debug!("{}: a connection is lost: {error}", self.name),
                 },
                 Err(error) if is_of_connection(&error) => {}
@@ -97,24 +95,6 @@ fn is_of_connection(error: &io::Error) -> bool {
                 | Errno::HOSTUNREACH
         )
     )
-}
-
-fn open(socket: Socket, peer: &SockAddr) -> io::Result<Stream> {
-    socket.set_nonblocking(true)?;
-    let peer = peer.as_socket();
-    let stream = match peer {
-        Some(_) => {
-            socket.set_tcp_nodelay(true)?;
-            Transport::from(TcpStream::from_std(socket.into())?)
-        }
-        None => Transport::from(UnixStream::from_std(socket.into())?),
-    };
-    let mut stream = ClientSocket::new(stream);
-    let digest = SocketDigest::from_raw_fd(stream.id());
-    // It is new, so its peer has not been found out yet.
-    let _ = digest.peer_addr.set(peer.map(Into::into));
-    stream.set_socket_digest(digest);
-    Ok(Box::new(stream))
 }
 
 #[cfg(test)]

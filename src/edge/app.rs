@@ -32,6 +32,10 @@ use crate::proxy::{Gateway, record_refusal};
 use crate::snapshot::{Published, Settings};
 use crate::tls::{self, HandshakeError};
 
+/// To Pingora: no limit to the wait for a request, which begins before Pingora has the connection, nor to that for the rest
+/// of its header, which has its deadline below.
+const WITHOUT_LIMIT: u64 = 0;
+
 /// Pingora's proxy behind what a worker does for every connection.
 pub struct Edge {
     worker: Arc<EdgeWorker>,
@@ -202,7 +206,7 @@ impl EdgeWorker {
             match kept.take() {
                 Some(kept) => kept.apply_to_session(&mut session),
                 None => {
-                    session.set_keepalive((!*shutdown.borrow()).then_some(idle.as_secs()));
+                    session.set_keepalive((!*shutdown.borrow()).then_some(WITHOUT_LIMIT));
                     // Pingora counts how often it may serve again.
                     session.set_keepalive_reuses_remaining(Some(requests.saturating_sub(1)));
                 }

@@ -128,13 +128,9 @@ impl ProxyHttp for Gateway {
         }
         forward::set_host_by_authority(session.req_header_mut())?;
         let settings = &ctx.snapshot.settings;
-        // Pingora forgets the limit after the first request. Only where it meant to keep the
-        // connection at all: an HTTP/1.0 client or a proxy that shuts down gets no keep-alive here.
         if self.lifecycle.phase() == Phase::Draining {
             // Clients move elsewhere while they are still served, rather than meet a closed connection.
             session.set_keepalive(None);
-        } else if session.get_keepalive().is_some() {
-            session.set_keepalive(Some(settings.timeouts.keepalive.as_secs()));
         }
         let pause = limits::body_pause(session.req_header(), settings);
         session.set_read_timeout(pause);
