@@ -18,6 +18,7 @@
 //! | [`edge`] | what stands before a request: sockets, connections |
 //! | [`pace`] | how a worker goes through its requests |
 //! | [`proxy`] | how a request goes through |
+//! | [`origin`] | connections to origins, kept between two tries |
 //! | [`balance`] | choosing among Targets |
 //! | [`health`] | which Targets may be chosen; outlives snapshots |
 //! | [`rollout`] | a release in time |
@@ -61,6 +62,8 @@ pub mod pace;
 pub mod tls;
 
 pub mod proxy;
+
+pub mod origin;
 
 pub mod balance;
 

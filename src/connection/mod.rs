@@ -103,6 +103,17 @@ pub async fn current_task() -> Waker {
     poll_fn(|ctx| Poll::Ready(ctx.waker().clone())).await
 }
 
+/// Says whether the beginning of a body of known length has come with the header, and is still to be read.
+pub fn is_body_at_hand(session: &Session) -> bool {
+    let guarded = session.as_downstream().stream().and_then(Guarded::of);
+    guarded.is_some_and(|guarded| {
+        let connection = guarded.connection();
+        connection.is_body_due.load(Ordering::Relaxed)
+            && !connection.is_chunked.load(Ordering::Relaxed)
+            && !guarded.surplus().is_empty()
+    })
+}
+
 impl Place {
     /// Makes a place of a number that no other has and that is not 0.
     pub const fn new(number: u32) -> Self {

@@ -23,6 +23,7 @@ use crate::connection::Connections;
 use crate::lifecycle::Lifecycle;
 use crate::metrics::metrics;
 use crate::model;
+use crate::origin::Pool;
 use crate::pace::Pace;
 use crate::proxy::Gateway;
 use crate::snapshot::Published;
@@ -49,6 +50,7 @@ pub struct Worker {
     name: String,
     edge: Arc<EdgeWorker>,
     sockets: Vec<(Acceptor, Arc<Edge>)>,
+    pool: Arc<Pool>,
     lifecycle: Arc<Lifecycle>,
 }
 
@@ -64,7 +66,13 @@ impl Worker {
         listeners: &[(Listener, model::Listener)],
     ) -> Result<Self, BindError> {
         let pace = Pace::new(metrics().waiting.clone());
-        let gateway = Gateway::new(shared.published.clone(), shared.lifecycle.clone(), pace.clone());
+        let pool = Pool::new(shared.conf.upstream_keepalive_pool_size);
+        let gateway = Gateway::new(
+            shared.published.clone(),
+            shared.lifecycle.clone(),
+            pace.clone(),
+            pool.clone(),
+        );
         let worker = Arc::new(EdgeWorker {
             proxy: Arc::new(http_proxy(&shared.conf, gateway)),
             published: shared.published.clone(),
@@ -85,6 +93,7 @@ impl Worker {
             name,
             edge: worker,
             sockets,
+            pool,
             lifecycle: shared.lifecycle.clone(),
         })
     }
@@ -94,6 +103,8 @@ impl Worker {
 impl Service for Worker {
     async fn start_service(&mut self, _: Option<ListenFds>, shutdown: ShutdownWatch, _: usize) {
         self.lifecycle.part_started();
+        // As long as this worker's requests are served, which is longer than it accepts.
+        tokio::spawn(self.pool.clone().watch());
         let accepting = self.sockets.drain(..).map(|(acceptor, edge)| {
             let until = shutdown.clone();
             let shutdown = &shutdown;

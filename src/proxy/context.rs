@@ -15,6 +15,7 @@ use crate::connection::Exchange;
 use crate::health::RetryPermit;
 use crate::metrics::Counted;
 use crate::model::{Reason, Variant};
+use crate::origin::Link;
 use crate::snapshot::{
     Consumer, Destination, Endpoint, Endpoints, Matched, Release, Route, Service, Snapshot,
 };
@@ -58,6 +59,8 @@ pub struct Context {
     pub chosen: Option<Chosen>,
     /// Tells others where the request is served.
     pub exchange: Exchange,
+    /// How the current try reaches its Target; `None` where Pingora keeps the connection.
+    pub link: Option<Arc<Link>>,
     /// When the current try began.
     pub try_started: Option<Instant>,
     /// When the response header of the Target had come.
@@ -164,6 +167,7 @@ impl Context {
             ring_key: None,
             chosen: None,
             exchange: Exchange::default(),
+            link: None,
             try_started: None,
             header_received: None,
             upstream_status: None,

@@ -63,9 +63,7 @@ pub fn is_clients_pause(error: &Error, session: &mut Session, ctx: &Context) -> 
     if !is_slow || ctx.upstream_status.is_some() || is_grpc(session.req_header()) {
         return false;
     }
-    let limit = ctx
-        .service()
-        .and_then(|service| service.peer_options.read_timeout);
+    let limit = ctx.service().map(|service| service.timeouts.read);
     let (Some(limit), Some(since)) = (limit, ctx.body_moved.max(ctx.try_started)) else {
         return false;
     };

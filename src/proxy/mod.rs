@@ -24,6 +24,7 @@ mod identify;
 pub(crate) mod limits;
 mod own_hops;
 pub(crate) mod path;
+mod peer;
 mod query;
 pub(crate) mod received;
 mod record;
@@ -43,8 +44,7 @@ use bytes::Bytes;
 use http::header::DATE;
 use http::{StatusCode, Version};
 use pingora_core::modules::http::HttpModules;
-use pingora_core::protocols::l4::socket::SocketAddr;
-use pingora_core::upstreams::peer::{HttpPeer, Scheme};
+use pingora_core::upstreams::peer::HttpPeer;
 use pingora_error::{Error, ErrorSource, ErrorType, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
@@ -55,6 +55,7 @@ use crate::health::passive;
 use crate::lifecycle::{Lifecycle, Phase};
 use crate::metrics::{Counted, metrics, status_class};
 use crate::model::{TargetHost, UpstreamKey};
+use crate::origin::Pool;
 use crate::pace::Pace;
 use crate::snapshot::Published;
 use context::Context;
@@ -91,16 +92,24 @@ pub struct Gateway {
     published: Arc<Published>,
     lifecycle: Arc<Lifecycle>,
     pace: Arc<Pace>,
+    pool: Arc<Pool>,
     ids: RequestIds,
 }
 
 impl Gateway {
-    /// Serves what `published` holds, and keeps no connection once `lifecycle` is draining.
-    pub fn new(published: Arc<Published>, lifecycle: Arc<Lifecycle>, pace: Arc<Pace>) -> Self {
+    /// Serves what `published` holds, and keeps no connection of a client's once `lifecycle` is draining;
+    /// those to Targets are kept in the worker's `pool`.
+    pub fn new(
+        published: Arc<Published>,
+        lifecycle: Arc<Lifecycle>,
+        pace: Arc<Pace>,
+        pool: Arc<Pool>,
+    ) -> Self {
         Self {
             published,
             lifecycle,
             pace,
+            pool,
             ids: RequestIds::new(),
         }
     }
@@ -165,29 +174,7 @@ impl ProxyHttp for Gateway {
         let Some((service, upstream)) = select::choose_target_of_variant(session.req_header(), ctx) else {
             return Error::e_explain(NO_TARGET_LEFT, "nothing is left to try");
         };
-        let chosen = ctx.chosen.as_ref().expect("just chosen");
-        let mut peer = HttpPeer {
-            _address: SocketAddr::Inet(chosen.endpoint().address),
-            scheme: Scheme::HTTP,
-            sni: String::new(),
-            proxy: None,
-            client_cert_key: None,
-            group_key: upstream.group_key,
-            options: service.peer_options.clone(),
-        };
-        peer.options.http_upstream_request_policy = hop_by_hop::request_policy(&session.req_header().headers);
-        if let Some(tls) = &service.tls {
-            peer.scheme = Scheme::HTTPS;
-            peer.sni = forward::server_name(session.req_header(), ctx, &upstream);
-            peer.client_cert_key.clone_from(&tls.client);
-            peer.group_key ^= tls.pool_key;
-            // Without a name Pingora would verify nothing, and not say so.
-            if peer.sni.is_empty() && tls.verifies {
-                let error = Error::explain(ErrorType::InvalidCert, "no name to verify the origin by");
-                return Err(error.into_up());
-            }
-        }
-        Ok(Box::new(peer))
+        peer::reach_target(session, &service, &upstream, &self.pool, ctx).map(Box::new)
     }
 
     fn fail_to_connect(
@@ -250,6 +237,9 @@ impl ProxyHttp for Gateway {
         let now = clock::monotonic();
         ctx.header_received = Some(now);
         ctx.upstream_status = Some(response.status.as_u16());
+        if let Some(link) = &ctx.link {
+            link.note_answer();
+        }
         ctx.retry_permit = None;
         if response.status == StatusCode::SWITCHING_PROTOCOLS
             && let Some(chosen) = &mut ctx.chosen
@@ -311,6 +301,13 @@ impl ProxyHttp for Gateway {
         is_reused: bool,
     ) -> Box<Error> {
         let mut error = error.more_context(format!("target {}", peer._address));
+        let is_reused = match &ctx.link {
+            Some(link) => {
+                link.name_timeout(&mut error);
+                link.is_reused()
+            }
+            None => is_reused,
+        };
         if limits::is_clients_pause(&error, session, ctx) {
             error = error
                 .more_context("the client has stopped within its body")

@@ -1,7 +1,6 @@
 //! A compiled Service, and where the requests of each of its variants go.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use ahash::RandomState;
 use pingora_core::upstreams::peer::PeerOptions;
@@ -11,6 +10,7 @@ use prometheus::{Histogram, IntCounter};
 use super::Upstream;
 use crate::metrics::{ByStatusClass, HistogramSlot, STATUS_CLASSES, Slot, metrics};
 use crate::model::{self, Variant};
+use crate::origin::{KEPT_FOR, Timeouts};
 
 /// A compiled Service.
 #[derive(Debug)]
@@ -21,10 +21,14 @@ pub struct Service {
     pub stable: Destination,
     /// Further tries after the first one failed.
     pub retries: u16,
-    /// Timeouts and protocol towards the Targets, ready for Pingora.
+    /// Protocol towards the Targets and what else Pingora keeps to, ready for it.
     pub peer_options: PeerOptions,
     /// TLS towards the Targets, if it is spoken.
     pub tls: Option<OriginTls>,
+    /// Neither TLS nor HTTP/2 is spoken: its connections are made and kept by the worker, not by Pingora.
+    pub is_plain: bool,
+    /// How long its Targets may take.
+    pub timeouts: Timeouts,
     retries_by_reason: [Slot<IntCounter>; RetryReason::ALL.len()],
     retries_denied: Slot<IntCounter>,
 }
@@ -117,6 +121,8 @@ impl Service {
                 .protocol
                 .is_secure()
                 .then(|| origin_tls(source, certificates)),
+            is_plain: is_plain(source),
+            timeouts: timeouts(source),
             retries_by_reason: Default::default(),
             retries_denied: Slot::default(),
         }
@@ -199,10 +205,6 @@ impl Destination {
     }
 }
 
-/// How long an idle connection to a Target is kept: shorter than the 75 s that nginx and most
-/// servers keep theirs, so that the side that closes is ours and no request meets a closing one.
-const UPSTREAM_IDLE: Duration = Duration::from_secs(60);
-
 /// Requests of gRPC that share a connection to a Target: what origins allow at least (RFC 9113 §6.5.2).
 /// Pingora's 1 would open a connection for each.
 const STREAMS_PER_CONNECTION: usize = 100;
@@ -228,15 +230,31 @@ fn origin_tls(source: &model::Service, certificates: &ServiceCertificates) -> Or
     }
 }
 
+/// Says whether neither TLS nor HTTP/2 is spoken to a Service's Targets.
+fn is_plain(service: &model::Service) -> bool {
+    !service.protocol.is_secure() && !service.protocol.is_http2()
+}
+
+fn timeouts(service: &model::Service) -> Timeouts {
+    Timeouts {
+        connect: service.connect_timeout,
+        read: service.read_timeout,
+        write: service.write_timeout,
+    }
+}
+
 /// Returns what Pingora must know of a Service to dial its Targets. Pingora's own defaults are no
-/// timeout at all, so every one is set.
+/// timeout at all, so every one is set. What the worker connects by itself keeps to them without Pingora.
 fn peer_options(service: &model::Service, authorities: &[Arc<model::CaCertificate>]) -> PeerOptions {
     let mut options = PeerOptions::new();
-    options.connection_timeout = Some(service.connect_timeout);
-    options.total_connection_timeout = Some(service.connect_timeout);
-    options.read_timeout = Some(service.read_timeout);
-    options.write_timeout = Some(service.write_timeout);
-    options.idle_timeout = Some(UPSTREAM_IDLE);
+    if !is_plain(service) {
+        let timeouts = timeouts(service);
+        options.connection_timeout = Some(timeouts.connect);
+        options.total_connection_timeout = Some(timeouts.connect);
+        options.read_timeout = Some(timeouts.read);
+        options.write_timeout = Some(timeouts.write);
+    }
+    options.idle_timeout = Some(KEPT_FOR);
     options.verify_cert = service.verifies;
     options.verify_hostname = service.verifies;
     if !authorities.is_empty() {

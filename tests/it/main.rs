@@ -48,6 +48,7 @@ mod durable;
 mod edge;
 mod http2;
 mod notify;
+mod origins;
 mod panics;
 mod reload;
 mod spread;
