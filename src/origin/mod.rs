@@ -4,7 +4,7 @@
 //! request, and asks the system for its address before it uses it again. Those that need neither TLS nor
 //! HTTP/2 are kept here instead: in a worker's [`Pool`], looked at once a second, without a task.
 //!
-//! A [`Link`] is what Pingora connects by, and its [`OriginSocket`](socket) what Pingora takes for a new connection each
+//! A [`Link`] is what Pingora connects by, and its socket what Pingora takes for a new connection each
 //! time. After an answer Pingora asks it by a read whether it may be kept. It says that it has ended, Pingora drops it,
 //! and the connection below goes back to the pool.
 

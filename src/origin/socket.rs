@@ -111,8 +111,8 @@ impl OriginSocket {
         ctx: &mut Context<'_>,
         outcome: Poll<io::Result<T>>,
     ) -> Poll<io::Result<T>> {
-        self.read_end = None;
         if outcome.is_ready() {
+            self.read_end = None;
             self.write_end = None;
             return outcome;
         }
