@@ -14,7 +14,7 @@ use pingora_core::protocols::l4::virt::VirtualSocketStream;
 use pingora_error::{Error, ErrorSource, ErrorType, OrErr, Result};
 use pingora_timeout::timeout;
 
-use super::pool::{Connection, Place, Pool};
+use super::pool::{OriginConnection, Pool, PoolKey};
 use super::socket::OriginSocket;
 
 /// How long an origin may take.
@@ -44,7 +44,7 @@ pub enum Writing {
 pub struct Link {
     this: Weak<Self>,
     pool: Arc<Pool>,
-    place: Place,
+    key: PoolKey,
     pub(super) timeouts: Timeouts,
     pub(super) writing: Writing,
     // Relaxed: one task writes and reads them.
@@ -54,12 +54,12 @@ pub struct Link {
 }
 
 impl Link {
-    /// Makes a way to a place, by a connection that is kept in the pool or by a new one.
-    pub fn new(pool: &Arc<Pool>, place: Place, timeouts: Timeouts, writing: Writing) -> Arc<Self> {
+    /// Makes a way to where the key leads, by a connection that is kept in the pool or by a new one.
+    pub fn new(pool: &Arc<Pool>, key: PoolKey, timeouts: Timeouts, writing: Writing) -> Arc<Self> {
         Arc::new_cyclic(|this| Self {
             this: this.clone(),
             pool: pool.clone(),
-            place,
+            key,
             timeouts,
             writing,
             is_reused: AtomicBool::new(false),
@@ -99,12 +99,12 @@ impl Link {
     }
 
     /// Keeps the connection for another try.
-    pub(super) fn keep(&self, connection: Connection) {
-        self.pool.keep(self.place, connection);
+    pub(super) fn keep(&self, connection: OriginConnection) {
+        self.pool.keep(self.key, connection);
     }
 
-    async fn dial(&self) -> Result<Connection> {
-        let connecting = ext::connect(&self.place.address, None);
+    async fn dial(&self) -> Result<OriginConnection> {
+        let connecting = ext::connect(&self.key.address, None);
         let stream = timeout(self.timeouts.connect, connecting)
             .await
             .or_err(ErrorType::ConnectTimedout, "while connecting")??;
@@ -118,7 +118,7 @@ impl Link {
 #[async_trait]
 impl L4Connect for Link {
     async fn connect(&self, _: &SocketAddr) -> Result<Stream> {
-        let connection = match self.pool.take(self.place) {
+        let connection = match self.pool.take(self.key) {
             Some(kept) => {
                 self.is_reused.store(true, Ordering::Relaxed);
                 kept

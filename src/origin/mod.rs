@@ -13,4 +13,4 @@ mod pool;
 mod socket;
 
 pub use link::{Link, Timeouts, Writing};
-pub use pool::{KEPT_FOR, Place, Pool};
+pub use pool::{KEPT_FOR, Pool, PoolKey};

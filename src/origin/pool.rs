@@ -23,7 +23,7 @@ const LOOKS_KEPT: u64 = KEPT_FOR.as_secs() / LOOK_EVERY.as_secs();
 
 /// Where connections lead that are as good as each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Place {
+pub struct PoolKey {
     /// The Target's address.
     pub address: SocketAddr,
     /// Keeps those of different Upstreams apart, also at one address.
@@ -40,7 +40,7 @@ pub struct Pool {
 #[derive(Debug, Default)]
 struct Idle {
     /// The last of a list was used last.
-    places: HashMap<Place, Vec<Kept>>,
+    by_key: HashMap<PoolKey, Vec<Kept>>,
     count: usize,
     /// Looks so far, by which time is kept.
     looks: u64,
@@ -48,7 +48,7 @@ struct Idle {
 
 /// A connection to an origin.
 #[derive(Debug)]
-pub(super) struct Connection {
+pub(super) struct OriginConnection {
     pub stream: TcpStream,
     /// For its waits, which follow each other over all its tries.
     pub timer: WaitTimer,
@@ -56,7 +56,7 @@ pub(super) struct Connection {
 
 #[derive(Debug)]
 struct Kept {
-    connection: Connection,
+    connection: OriginConnection,
     /// The look before which it was used.
     since: u64,
 }
@@ -70,20 +70,20 @@ impl Pool {
         })
     }
 
-    /// Takes the connection to a place that was used last and is still open.
-    pub(super) fn take(&self, place: Place) -> Option<Connection> {
-        self.idle.lock().take(place)
+    /// Takes the connection of this key that was used last and is still open.
+    pub(super) fn take(&self, key: PoolKey) -> Option<OriginConnection> {
+        self.idle.lock().take(key)
     }
 
     /// Keeps a connection, for the longest unused one if there are too many.
-    pub(super) fn keep(&self, place: Place, connection: Connection) {
+    pub(super) fn keep(&self, key: PoolKey, connection: OriginConnection) {
         let mut idle = self.idle.lock();
         if idle.count == self.most {
             idle.drop_oldest();
         }
         let since = idle.looks;
-        idle.places
-            .entry(place)
+        idle.by_key
+            .entry(key)
             .or_default()
             .push(Kept { connection, since });
         idle.count += 1;
@@ -101,8 +101,8 @@ impl Pool {
 }
 
 impl Idle {
-    fn take(&mut self, place: Place) -> Option<Connection> {
-        let kept = self.places.get_mut(&place)?;
+    fn take(&mut self, key: PoolKey) -> Option<OriginConnection> {
+        let kept = self.by_key.get_mut(&key)?;
         let mut found = None;
         while found.is_none()
             && let Some(last) = kept.pop()
@@ -117,16 +117,16 @@ impl Idle {
         self.looks += 1;
         let looks = self.looks;
         let is_kept = |kept: &Kept| looks - kept.since <= LOOKS_KEPT && kept.connection.is_open();
-        self.places.retain(|_, list| {
+        self.by_key.retain(|_, list| {
             list.retain(is_kept);
             !list.is_empty()
         });
-        self.count = self.places.values().map(Vec::len).sum();
+        self.count = self.by_key.values().map(Vec::len).sum();
     }
 
-    /// Passes over all places, which is little beside a connection that is made anew.
+    /// Passes over all keys, which is little beside a connection that is made anew.
     fn drop_oldest(&mut self) {
-        let lists = self.places.values_mut().filter(|list| !list.is_empty());
+        let lists = self.by_key.values_mut().filter(|list| !list.is_empty());
         if let Some(list) = lists.min_by_key(|list| list[0].since) {
             list.remove(0);
             self.count -= 1;
@@ -134,7 +134,7 @@ impl Idle {
     }
 }
 
-impl Connection {
+impl OriginConnection {
     /// Says whether nothing has come: an end, or what no origin has to say. A call to the system only where
     /// something has.
     pub fn is_open(&self) -> bool {
@@ -143,7 +143,7 @@ impl Connection {
     }
 }
 
-impl From<TcpStream> for Connection {
+impl From<TcpStream> for OriginConnection {
     fn from(stream: TcpStream) -> Self {
         Self {
             stream,
@@ -167,13 +167,13 @@ mod tests {
             Self(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap())
         }
 
-        fn place(&self, group: u64) -> Place {
+        fn key(&self, group: u64) -> PoolKey {
             let address = self.0.local_addr().unwrap();
-            Place { address, group }
+            PoolKey { address, group }
         }
 
         /// Returns both ends of a connection, and the port that tells it from others.
-        async fn connect(&self) -> (Connection, std::net::TcpStream, u16) {
+        async fn connect(&self) -> (OriginConnection, std::net::TcpStream, u16) {
             let near = TcpStream::connect(self.0.local_addr().unwrap()).await.unwrap();
             let (far, _) = self.0.accept().unwrap();
             let port = near.local_addr().unwrap().port();
@@ -181,30 +181,30 @@ mod tests {
         }
     }
 
-    fn take(pool: &Pool, place: Place) -> Option<u16> {
-        let connection = pool.take(place)?;
+    fn take(pool: &Pool, key: PoolKey) -> Option<u16> {
+        let connection = pool.take(key)?;
         Some(connection.stream.local_addr().unwrap().port())
     }
 
     fn count(pool: &Pool) -> usize {
         let idle = pool.idle.lock();
-        let listed = idle.places.values().map(Vec::len).sum();
+        let listed = idle.by_key.values().map(Vec::len).sum();
         assert_eq!(idle.count, listed);
         listed
     }
 
     #[tokio::test]
-    async fn what_was_used_last_is_taken_first_and_only_for_its_place() {
+    async fn what_was_used_last_is_taken_first_and_only_under_its_key() {
         let (pool, origin) = (Pool::new(8), Origin::new());
         let (one, _far_one, first) = origin.connect().await;
         let (two, _far_two, second) = origin.connect().await;
-        pool.keep(origin.place(1), one);
-        pool.keep(origin.place(1), two);
-        assert_eq!(take(&pool, origin.place(2)), None);
-        assert_eq!(take(&pool, Origin::new().place(1)), None);
-        assert_eq!(take(&pool, origin.place(1)), Some(second));
-        assert_eq!(take(&pool, origin.place(1)), Some(first));
-        assert_eq!(take(&pool, origin.place(1)), None);
+        pool.keep(origin.key(1), one);
+        pool.keep(origin.key(1), two);
+        assert_eq!(take(&pool, origin.key(2)), None);
+        assert_eq!(take(&pool, Origin::new().key(1)), None);
+        assert_eq!(take(&pool, origin.key(1)), Some(second));
+        assert_eq!(take(&pool, origin.key(1)), Some(first));
+        assert_eq!(take(&pool, origin.key(1)), None);
         assert_eq!(count(&pool), 0);
     }
 
@@ -215,30 +215,30 @@ mod tests {
         let mut ends = Vec::new();
         for group in 1..=3 {
             let (near, far, port) = origin.connect().await;
-            pool.keep(origin.place(group), near);
+            pool.keep(origin.key(group), near);
             pool.idle.lock().look();
             ports.push(port);
             ends.push(far);
         }
         assert_eq!(count(&pool), 2);
-        assert_eq!(take(&pool, origin.place(1)), None);
-        assert_eq!(take(&pool, origin.place(2)), Some(ports[1]));
-        assert_eq!(take(&pool, origin.place(3)), Some(ports[2]));
+        assert_eq!(take(&pool, origin.key(1)), None);
+        assert_eq!(take(&pool, origin.key(2)), Some(ports[1]));
+        assert_eq!(take(&pool, origin.key(3)), Some(ports[2]));
     }
 
     #[tokio::test]
-    async fn the_longest_unused_of_one_place_is_the_first_of_its_list() {
+    async fn the_longest_unused_of_one_key_is_the_first_of_its_list() {
         let (pool, origin) = (Pool::new(2), Origin::new());
         let mut ports = Vec::new();
         let mut ends = Vec::new();
         for _ in 0..3 {
             let (near, far, port) = origin.connect().await;
-            pool.keep(origin.place(1), near);
+            pool.keep(origin.key(1), near);
             ports.push(port);
             ends.push(far);
         }
-        assert_eq!(take(&pool, origin.place(1)), Some(ports[2]));
-        assert_eq!(take(&pool, origin.place(1)), Some(ports[1]));
+        assert_eq!(take(&pool, origin.key(1)), Some(ports[2]));
+        assert_eq!(take(&pool, origin.key(1)), Some(ports[1]));
         assert_eq!(count(&pool), 0);
     }
 
@@ -246,14 +246,14 @@ mod tests {
     async fn it_is_kept_for_its_time_and_no_longer() {
         let (pool, origin) = (Pool::new(8), Origin::new());
         let (near, far, _) = origin.connect().await;
-        pool.keep(origin.place(1), near);
+        pool.keep(origin.key(1), near);
         for _ in 0..LOOKS_KEPT {
             pool.idle.lock().look();
         }
         assert_eq!(count(&pool), 1);
         pool.idle.lock().look();
         assert_eq!(count(&pool), 0);
-        assert!(pool.idle.lock().places.is_empty());
+        assert!(pool.idle.lock().by_key.is_empty());
         assert_eq!(far.peek(&mut [0]).unwrap(), 0, "the origin sees its end");
     }
 
@@ -268,15 +268,15 @@ mod tests {
                 _ => far.write_all(says).unwrap(),
             }
             spent.stream.readable().await.unwrap();
-            pool.keep(origin.place(1), open);
-            pool.keep(origin.place(1), spent);
-            assert_eq!(take(&pool, origin.place(1)), Some(port));
+            pool.keep(origin.key(1), open);
+            pool.keep(origin.key(1), spent);
+            assert_eq!(take(&pool, origin.key(1)), Some(port));
             assert_eq!(count(&pool), 0);
 
             let (spent, far, _) = origin.connect().await;
             drop(far);
             spent.stream.readable().await.unwrap();
-            pool.keep(origin.place(1), spent);
+            pool.keep(origin.key(1), spent);
             pool.idle.lock().look();
             assert_eq!(count(&pool), 0);
         }

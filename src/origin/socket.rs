@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::link::{Link, Writing};
-use super::pool::Connection;
+use super::pool::OriginConnection;
 use crate::clock;
 
 /// What is gathered at most. A chunk that is longer goes out as it comes, behind its size.
@@ -22,7 +22,7 @@ const GATHERED_BYTES: usize = 16 * 1024;
 #[derive(Debug)]
 pub(super) struct OriginSocket {
     /// `None` once it is back in the pool.
-    connection: Option<Connection>,
+    connection: Option<OriginConnection>,
     link: Arc<Link>,
     /// The header has been written, or waits.
     is_begun: bool,
@@ -40,7 +40,7 @@ pub(super) struct OriginSocket {
 
 impl OriginSocket {
     /// Serves one try by this connection.
-    pub fn new(connection: Connection, link: Arc<Link>) -> Self {
+    pub fn new(connection: OriginConnection, link: Arc<Link>) -> Self {
         Self {
             connection: Some(connection),
             link,
@@ -58,7 +58,7 @@ impl OriginSocket {
         Pin::new(&mut self.connection().stream)
     }
 
-    fn connection(&mut self) -> &mut Connection {
+    fn connection(&mut self) -> &mut OriginConnection {
         self.connection.as_mut().expect("it is there until the end")
     }
 
@@ -204,7 +204,7 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;
-    use crate::origin::{Place, Pool, Timeouts};
+    use crate::origin::{Pool, PoolKey, Timeouts};
 
     /// How long anything may take before it counts as hanging.
     const HANG_LIMIT: Duration = Duration::from_secs(20);
@@ -234,8 +234,8 @@ mod tests {
         /// Returns Pingora's stream for a try, and the peer that it was made for.
         async fn connect(&self, writing: Writing) -> (Stream, HttpPeer, Arc<Link>) {
             let address = self.origin.local_addr().unwrap();
-            let place = Place { address, group: 0 };
-            let link = Link::new(&self.pool, place, self.timeouts, writing);
+            let key = PoolKey { address, group: 0 };
+            let link = Link::new(&self.pool, key, self.timeouts, writing);
             let mut peer = HttpPeer::new(address, false, String::new());
             peer.options.custom_l4 = Some(link.clone());
             let (stream, is_reused) = self.connector.get_stream(&peer).await.unwrap();

@@ -11,7 +11,7 @@ use pingora_proxy::Session;
 use super::context::Context;
 use super::{forward, hop_by_hop};
 use crate::connection;
-use crate::origin::{Link, Place, Pool, Writing};
+use crate::origin::{Link, Pool, PoolKey, Writing};
 use crate::snapshot::{Service, Upstream};
 
 /// Returns what Pingora reaches the chosen Target by.
@@ -50,7 +50,12 @@ pub fn reach_target(
     }
     ctx.link = service.is_plain.then(|| {
         let group = upstream.group_key;
-        Link::new(pool, Place { address, group }, service.timeouts, writing(session))
+        Link::new(
+            pool,
+            PoolKey { address, group },
+            service.timeouts,
+            writing(session),
+        )
     });
     if let Some(link) = &ctx.link {
         peer.options.custom_l4 = Some(link.clone());
