@@ -342,11 +342,15 @@ impl Gateway {
         replace(&self.config_path(), complete(config));
     }
 
-    /// Replaces the configuration and waits until it is in force.
+    /// Replaces the configuration and waits until it is in force and what goes with that is done: the generation
+    /// shows as soon as requests read it, the series of what is gone go after that, and the count is last.
     pub fn apply(&self, config: &str) {
+        let (name, labels) = ("serin_config_reloads_total", [("outcome", "applied")]);
         let generation = self.status()["generation"].as_u64().unwrap();
+        let applied = self.metrics().sum(name, &labels).unwrap_or(0.0);
         self.write_config(config);
         self.wait_for_generation(generation + 1);
+        self.wait_for_metric(name, &labels, applied + 1.0);
     }
 
     /// Lets no file of the process grow beyond this size; `None` lifts the limit.
