@@ -77,7 +77,7 @@ fn as_many_requests_are_under_way_as_clients_send_beside_any_load() {
     thread::scope(|scope| {
         for _ in 0..32 {
             scope.spawn(|| {
-                let mut other = gateway.client();
+                let mut other = gateway.persistent_client();
                 while !has_come.load(Ordering::Relaxed) {
                     assert_eq!(other.exchange(&Request::new("TRACE", "/")).status, 405);
                 }

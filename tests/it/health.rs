@@ -93,14 +93,13 @@ impl<'a> Load<'a> {
         std::thread::scope(|scope| {
             for _ in 0..4 {
                 scope.spawn(|| {
-                    let mut client = self.gateway.client();
+                    let mut client = self.gateway.persistent_client();
                     while !self.is_over.load(Ordering::Relaxed) {
                         let status = client
                             .try_exchange(&Request::get("/"))
                             .map(|answer| answer.status);
                         if !matches!(status, Ok(200)) {
                             self.failed.fetch_add(1, Ordering::Relaxed);
-                            client = self.gateway.client();
                         }
                         self.answered.fetch_add(1, Ordering::Relaxed);
                     }

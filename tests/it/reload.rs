@@ -7,7 +7,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::harness::{
-    Client, Command, DEBUG, Gateway, Origin, Request, complete, replace, shop, targets, wait_until,
+    Command, DEBUG, Gateway, Origin, Request, complete, replace, shop, targets, wait_until,
 };
 
 fn reload_successful(gateway: &Gateway) -> Option<f64> {
@@ -255,7 +255,7 @@ fn trusted_ips_apply_to_the_next_request() {
 const RELOADS: u64 = 100;
 /// Answers that every generation gives before the next one comes.
 const ANSWERS: usize = 60;
-/// Clients that keep their connection, and clients that open one for each request.
+/// Clients that keep their connection for as many requests as it serves, and clients that open one for each request.
 const KEEPING: usize = 4;
 const OPENING: usize = 2;
 
@@ -271,7 +271,7 @@ fn generation(number: u64, a: &Origin, b: &Origin) -> String {
         _ => [light, heavy],
     };
     format!(
-        "{}  threads: 2\nservices:\n\
+        "{}  threads: 2\n  timeouts: {{requests_per_connection: 1000}}\nservices:\n\
          - {{name: shop, host: shop, path: /g{number}, routes: [{{name: all, paths: [/]}}]}}\n\
          upstreams:\n- name: shop\n{}",
         DEBUG,
@@ -362,10 +362,10 @@ impl Drop for EndOnDrop<'_> {
 
 fn send_requests(gateway: &Gateway, keeps: bool, seen: &Mutex<Seen>, is_over: &AtomicBool) {
     let request = Request::get("/").header("X-Serin-Debug", "1");
-    let mut client = gateway.client();
+    let mut client = gateway.persistent_client();
     while !is_over.load(Ordering::Relaxed) {
         if !keeps {
-            client = Client::connect(gateway.address());
+            client = gateway.persistent_client();
         }
         let response = client.exchange(&request);
         assert_eq!(response.status, 200, "{}", response.text());

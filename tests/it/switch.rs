@@ -47,7 +47,7 @@ fn ask(gateway: &Gateway, by: By, is_over: &AtomicBool) -> Vec<Seen> {
     let request = Request::get("/");
     let mut ask: Box<dyn FnMut() -> Response> = match by {
         By::Kept => {
-            let mut client = gateway.client();
+            let mut client = gateway.persistent_client();
             Box::new(move || client.exchange(&request))
         }
         By::New => Box::new(move || gateway.exchange(&request)),

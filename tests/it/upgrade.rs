@@ -10,7 +10,7 @@ use std::thread::Scope;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::harness::{Admin, Client, Command, Gateway, Origin, Request, shop, wait_until};
+use crate::harness::{Admin, Client, Command, Gateway, Origin, PersistentClient, Request, shop, wait_until};
 
 /// Upgrades in a row.
 const UPGRADES: usize = 10;
@@ -41,16 +41,13 @@ impl Load {
         let address = gateway.address();
         for _ in 0..CLIENTS {
             scope.spawn(move || {
-                let mut client = Client::connect(address);
+                let mut client = PersistentClient::new(address);
                 for number in 0.. {
                     if self.is_over.load(Ordering::Relaxed) {
                         return;
                     }
                     let response = client.exchange(&request(number));
                     assert_eq!((response.status, response.text().as_str()), (200, "a"));
-                    if response.header("Connection") == Some("close") {
-                        client = Client::connect(address);
-                    }
                     self.kept.fetch_add(1, Ordering::Relaxed);
                 }
             });

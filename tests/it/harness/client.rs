@@ -16,6 +16,12 @@ pub struct Client {
     reader: BufReader<TcpStream>,
 }
 
+/// A client that goes on: it keeps its connection as long as the gateway does, and then opens another.
+pub struct PersistentClient {
+    to: SocketAddr,
+    client: Option<Client>,
+}
+
 /// A request to be written.
 #[derive(Debug, Clone)]
 pub struct Request {
@@ -159,6 +165,29 @@ impl Response {
 /// Says whether a text is 32 hexadecimal digits in lower case.
 pub fn is_request_id(text: &str) -> bool {
     text.len() == 32 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+impl PersistentClient {
+    /// Makes a client that connects with its first request.
+    pub fn new(to: SocketAddr) -> Self {
+        Self { to, client: None }
+    }
+
+    /// Sends a request and reads the response.
+    pub fn exchange(&mut self, request: &Request) -> Response {
+        self.try_exchange(request)
+            .unwrap_or_else(|error| panic!("no response to {request:?}: {error}"))
+    }
+
+    /// Sends a request and reads the response; an error when the connection is closed before its end.
+    pub fn try_exchange(&mut self, request: &Request) -> io::Result<Response> {
+        let mut client = self.client.take().unwrap_or_else(|| Client::connect(self.to));
+        let response = client.try_exchange(request)?;
+        if response.header("Connection") != Some("close") {
+            self.client = Some(client);
+        }
+        Ok(response)
+    }
 }
 
 impl Client {

@@ -12,7 +12,7 @@ use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, pr
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::{Admin, Client, HANG_LIMIT, Request, Response, Watched, now, wait_until};
+use super::{Admin, Client, HANG_LIMIT, PersistentClient, Request, Response, Watched, now, wait_until};
 
 /// Name of the configuration in the gateway's folder.
 const FILE: &str = "serin.yaml";
@@ -254,6 +254,11 @@ impl Gateway {
     /// Opens a connection.
     pub fn client(&self) -> Client {
         Client::connect(self.address())
+    }
+
+    /// Makes a client that goes on when the gateway closes its connection after an answer.
+    pub fn persistent_client(&self) -> PersistentClient {
+        PersistentClient::new(self.address())
     }
 
     /// Sends a request on a connection of its own.

@@ -21,7 +21,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 pub use admin::Admin;
-pub use client::{Client, Request, Response, is_request_id};
+pub use client::{Client, PersistentClient, Request, Response, is_request_id};
 pub use config::{DEBUG, canary, shop, targets};
 pub use dns::{Answer as DnsAnswer, NameServer};
 pub use gateway::{Command, Gateway, complete, replace};
