@@ -59,6 +59,20 @@ impl ClientSocket {
             digest: Arc::new(digest),
         })
     }
+
+    /// Returns whose it is; `None` where that is a process of this host, by a Unix socket.
+    pub fn peer(&self) -> Option<std::net::SocketAddr> {
+        self.digest.peer_addr()?.as_inet().copied()
+    }
+
+    /// Takes it for one between these two, as a load balancer says that it is.
+    pub fn set_ends(&mut self, client: std::net::SocketAddr, server: std::net::SocketAddr) {
+        let digest = SocketDigest::from_raw_fd(self.id());
+        // Both are new, so that neither has been found out yet.
+        let _ = digest.peer_addr.set(Some(client.into()));
+        let _ = digest.local_addr.set(Some(server.into()));
+        self.digest = Arc::new(digest);
+    }
 }
 
 impl Drop for ClientSocket {

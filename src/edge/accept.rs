@@ -4,7 +4,6 @@ use std::io;
 use std::time::Duration;
 
 use log::{debug, error, info};
-use pingora_core::protocols::Stream;
 use pingora_core::server::ShutdownWatch;
 use rustix::io::Errno;
 use socket2::Socket;
@@ -31,7 +30,7 @@ impl Acceptor {
     }
 
     /// Hands each connection to `serve`, until the process is to end.
-    pub async fn run(self, mut shutdown: ShutdownWatch, serve: impl Fn(Stream, Taken)) {
+    pub async fn run(self, mut shutdown: ShutdownWatch, serve: impl Fn(ClientSocket, Taken)) {
         #[expect(
             deprecated,
             reason = "what is named instead needs unsafe code; a socket keeps its descriptor"
@@ -64,7 +63,7 @@ impl Acceptor {
             };
             match accepted {
                 Ok((socket, peer)) => match ClientSocket::new(socket, peer.as_socket()) {
-                    Ok(stream) => serve(Box::new(stream), self.share.take()),
+                    Ok(socket) => serve(socket, self.share.take()),
                     Err(error) => debug!("{}: a connection is lost: {error}", self.name),
                 },
                 Err(error) if is_of_connection(&error) => {}

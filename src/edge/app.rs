@@ -23,7 +23,7 @@ use super::admission::{Admission, Admitted};
 use super::proxy_protocol;
 use super::spread::Taken;
 use crate::connection::{
-    Connections, Guarded, HeadLimits, Http2Service, Protocol, current_task, serve_http2,
+    ClientSocket, Connections, Guarded, HeadLimits, Http2Service, Protocol, current_task, serve_http2,
 };
 use crate::metrics::metrics;
 use crate::model::{ListenProtocol, Listener};
@@ -71,7 +71,7 @@ impl Edge {
     }
 
     /// Lets a connection in, as one of the client that is behind it.
-    async fn admit(&self, stream: &mut Stream) -> Option<Admitted> {
+    async fn admit(&self, socket: &mut ClientSocket) -> Option<Admitted> {
         let snapshot = self.worker.published.current();
         let Settings {
             limits,
@@ -81,7 +81,7 @@ impl Edge {
         } = &*snapshot.settings;
         let mut admitted = self.worker.admission.admit(limits.connections)?;
         if self.has_proxy_protocol {
-            let header = proxy_protocol::take_header(stream, trusted_ips);
+            let header = proxy_protocol::take_header(socket, trusted_ips);
             let header = timeout(timeouts.header, header).await;
             let outcome = header.unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut).into()));
             if let Err(distrust) = outcome {
@@ -93,31 +93,29 @@ impl Edge {
                 return None;
             }
         }
-        let digest = stream.get_socket_digest();
-        let peer = digest.as_ref().and_then(|digest| digest.peer_addr()?.as_inet());
-        let peer = peer.map(|peer| peer.ip().to_canonical());
+        let peer = socket.peer().map(|peer| peer.ip().to_canonical());
         admitted
             .is_of(peer, limits.connections_per_ip)
             .then_some(admitted)
     }
 
     /// Serves a connection that was accepted, in a task of its own.
-    pub(super) fn serve(self: Arc<Self>, mut stream: Stream, taken: Taken, shutdown: &ShutdownWatch) {
+    pub(super) fn serve(self: Arc<Self>, mut socket: ClientSocket, taken: Taken, shutdown: &ShutdownWatch) {
         metrics().connections_accepted.inc();
         let shutdown = shutdown.clone();
         tokio::spawn(async move {
-            if let Some(admitted) = self.admit(&mut stream).await {
-                self.serve_admitted(stream, admitted, &shutdown).await;
+            if let Some(admitted) = self.admit(&mut socket).await {
+                self.serve_admitted(socket, admitted, &shutdown).await;
             }
             drop(taken);
         });
     }
 
-    async fn serve_admitted(&self, stream: Stream, admitted: Admitted, shutdown: &ShutdownWatch) {
-        let (stream, protocol, server_name) = match self.protocol {
-            ListenProtocol::Http => (stream, Protocol::Http1, None),
-            ListenProtocol::H2c => (stream, Protocol::Http2, None),
-            ListenProtocol::Https => match Box::pin(self.worker.shake_hands(stream)).await {
+    async fn serve_admitted(&self, socket: ClientSocket, admitted: Admitted, shutdown: &ShutdownWatch) {
+        let (stream, protocol, server_name): (Stream, _, _) = match self.protocol {
+            ListenProtocol::Http => (Box::new(socket), Protocol::Http1, None),
+            ListenProtocol::H2c => (Box::new(socket), Protocol::Http2, None),
+            ListenProtocol::Https => match Box::pin(self.worker.shake_hands(socket)).await {
                 Some(secure) => secure,
                 None => return,
             },
@@ -157,11 +155,11 @@ impl Http2Service for EdgeWorker {
 
 impl EdgeWorker {
     /// Shakes hands; returns what is spoken from then on, and the name that the client asked for.
-    async fn shake_hands(&self, stream: Stream) -> Option<(Stream, Protocol, Option<Box<str>>)> {
+    async fn shake_hands(&self, socket: ClientSocket) -> Option<(Stream, Protocol, Option<Box<str>>)> {
         let limit = self
             .published
             .peek(|snapshot| snapshot.settings.timeouts.tls_handshake);
-        let outcome = self.tls.accept(stream, limit).await;
+        let outcome = self.tls.accept(socket, limit).await;
         let label = match &outcome {
             Ok(_) => "ok",
             Err(HandshakeError::Timeout) => "timeout",

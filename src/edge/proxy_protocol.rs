@@ -9,10 +9,10 @@ use std::io;
 use std::net::SocketAddr;
 
 use ipnet::IpNet;
-use pingora_core::protocols::l4::socket;
-use pingora_core::protocols::{SocketDigest, Stream};
 use ppp::{v1, v2};
 use tokio::io::{AsyncRead, AsyncReadExt};
+
+use crate::connection::ClientSocket;
 
 /// The longest header of version 1, with its end of line.
 const TEXT_LIMIT: usize = 107;
@@ -36,23 +36,16 @@ pub(super) enum Distrust {
 /// check, or does not know.
 type Ends = Option<(SocketAddr, SocketAddr)>;
 
-/// Reads the header off a stream and takes its addresses for the stream's own. The other end may also be a
+/// Reads the header off a socket and takes its addresses for the socket's own. The other end may also be a
 /// Unix socket, which whoever owns the folder has let in.
-pub(super) async fn take_header(stream: &mut Stream, trusted: &[IpNet]) -> Result<(), Distrust> {
-    let digest = stream.get_socket_digest();
-    let peer = digest.as_ref().and_then(|digest| digest.peer_addr()?.as_inet());
-    if let Some(peer) = peer.map(|peer| peer.ip().to_canonical())
+pub(super) async fn take_header(socket: &mut ClientSocket, trusted: &[IpNet]) -> Result<(), Distrust> {
+    if let Some(peer) = socket.peer().map(|peer| peer.ip().to_canonical())
         && !trusted.iter().any(|network| network.contains(&peer))
     {
         return Err(Distrust::Stranger(peer.to_string()));
     }
-    if let Some((client, server)) = read_header(stream).await? {
-        let digest = SocketDigest::from_raw_fd(stream.id());
-        let inet = |address| Some(socket::SocketAddr::Inet(address));
-        // Both are new, so that neither has been found out yet.
-        let _ = digest.peer_addr.set(inet(client));
-        let _ = digest.local_addr.set(inet(server));
-        stream.set_socket_digest(digest);
+    if let Some((client, server)) = read_header(socket).await? {
+        socket.set_ends(client, server);
     }
     Ok(())
 }

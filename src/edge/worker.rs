@@ -108,8 +108,8 @@ impl Service for Worker {
         let accepting = self.sockets.drain(..).map(|(acceptor, edge)| {
             let until = shutdown.clone();
             let shutdown = &shutdown;
-            acceptor.run(until, move |stream, taken| {
-                edge.clone().serve(stream, taken, shutdown)
+            acceptor.run(until, move |socket, taken| {
+                edge.clone().serve(socket, taken, shutdown)
             })
         });
         join_all(accepting).await;

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pingora_core::listeners::tls::Acceptor;
-use pingora_core::protocols::Stream;
 use pingora_core::protocols::tls::TlsStream;
 use pingora_timeout::timeout;
 use rustls::ServerConfig;
@@ -63,12 +62,10 @@ impl Server {
     /// When that takes too long or fails.
     pub async fn accept(
         &self,
-        stream: Stream,
+        socket: ClientSocket,
         limit: Duration,
     ) -> Result<TlsStream<ClientSocket>, HandshakeError> {
-        let socket = stream.into_any().downcast::<ClientSocket>();
-        let socket = socket.expect("what was accepted is a client's socket");
-        match timeout(limit, self.0.tls_handshake(*socket)).await {
+        match timeout(limit, self.0.tls_handshake(socket)).await {
             Ok(Ok(stream)) => Ok(stream),
             Ok(Err(error)) => Err(HandshakeError::Failed(error)),
             Err(_) => Err(HandshakeError::Timeout),
