@@ -16,7 +16,8 @@ use pingora_core::protocols::{
     GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, TimingDigest,
     UniqueID, UniqueIDType,
 };
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufWriter, ReadBuf};
+use rustix::net::{RecvFlags, recv};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufWriter, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
 /// What is gathered at most: a packet.
@@ -34,6 +35,16 @@ pub struct ClientSocket {
 enum Socket {
     Tcp(TcpStream),
     Unix(UnixStream),
+}
+
+/// Does the same with either kind of socket.
+macro_rules! with {
+    ($socket:expr, $name:ident => $body:expr) => {
+        match $socket {
+            Socket::Tcp($name) => $body,
+            Socket::Unix($name) => $body,
+        }
+    };
 }
 
 impl ClientSocket {
@@ -73,6 +84,18 @@ impl ClientSocket {
         let _ = digest.local_addr.set(Some(server.into()));
         self.digest = Arc::new(digest);
     }
+
+    /// Waits until there is something to read, and copies it without reading it. Returns how many bytes: 0 at the end.
+    ///
+    /// # Errors
+    ///
+    /// Those of the socket.
+    pub async fn peek(&self, bytes: &mut [u8]) -> io::Result<usize> {
+        with!(self.socket.get_ref(), socket => {
+            let look = || Ok(recv(socket, &mut *bytes, RecvFlags::PEEK)?.0);
+            socket.async_io(Interest::READABLE, look).await
+        })
+    }
 }
 
 impl Drop for ClientSocket {
@@ -80,16 +103,6 @@ impl Drop for ClientSocket {
     fn drop(&mut self) {
         let _ = self.socket.flush().now_or_never();
     }
-}
-
-/// Does the same with either kind of socket.
-macro_rules! with {
-    ($socket:expr, $name:ident => $body:expr) => {
-        match $socket {
-            Socket::Tcp($name) => $body,
-            Socket::Unix($name) => $body,
-        }
-    };
 }
 
 impl AsyncRead for Socket {

@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 
 use ipnet::IpNet;
 use ppp::{v1, v2};
-use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::io::AsyncReadExt;
 
 use crate::connection::ClientSocket;
 
@@ -61,16 +61,11 @@ macro_rules! inet {
 }
 
 /// Reads no more than the header: what follows it is the client's.
-async fn read_header(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Ends> {
-    let mut header = vec![stream.read_u8().await?];
+async fn read_header(socket: &mut ClientSocket) -> io::Result<Ends> {
+    let mut header = vec![socket.read_u8().await?];
     match header[0] {
         b'P' => {
-            while header.last() != Some(&b'\n') {
-                if header.len() == TEXT_LIMIT {
-                    return Err(bad("the line is longer than 107 bytes"));
-                }
-                header.push(stream.read_u8().await?);
-            }
+            read_line(socket, &mut header).await?;
             let header = v1::Header::try_from(&*header).map_err(bad)?;
             Ok(match header.addresses {
                 v1::Addresses::Unknown => None,
@@ -80,13 +75,13 @@ async fn read_header(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Ends> 
         }
         b'\r' => {
             header.resize(BINARY_START, 0);
-            stream.read_exact(&mut header[1..]).await?;
+            socket.read_exact(&mut header[1..]).await?;
             let length = usize::from(u16::from_be_bytes([header[14], header[15]]));
             if BINARY_START + length > BINARY_LIMIT {
                 return Err(bad("it is longer than 4096 bytes"));
             }
             header.resize(BINARY_START + length, 0);
-            stream.read_exact(&mut header[BINARY_START..]).await?;
+            socket.read_exact(&mut header[BINARY_START..]).await?;
             let header = v2::Header::try_from(&*header).map_err(bad)?;
             Ok(match (header.command, header.addresses) {
                 (v2::Command::Proxy, v2::Addresses::IPv4(ends)) => inet!(ends),
@@ -98,22 +93,54 @@ async fn read_header(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Ends> 
     }
 }
 
+/// Reads the rest of a line. Where it ends is seen before it is read.
+async fn read_line(socket: &mut ClientSocket, line: &mut Vec<u8>) -> io::Result<()> {
+    let mut next = [0; TEXT_LIMIT];
+    while line.last() != Some(&b'\n') {
+        let room = TEXT_LIMIT - line.len();
+        if room == 0 {
+            return Err(bad("the line is longer than 107 bytes"));
+        }
+        let count = socket.peek(&mut next[..room]).await?;
+        let count = memchr::memchr(b'\n', &next[..count]).map_or(count, |at| at + 1);
+        // At the end of the stream one byte is missing.
+        let part = &mut next[..count.max(1)];
+        socket.read_exact(part).await?;
+        line.extend_from_slice(part);
+    }
+    Ok(())
+}
+
 fn bad(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, cause)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+
+    use futures_util::poll;
+    use socket2::{Domain, Socket, Type};
+
     use super::*;
 
     const SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
 
+    /// Returns a client's socket and the load balancer's end of it.
+    fn connection() -> (ClientSocket, Socket) {
+        let (near, far) = Socket::pair(Domain::UNIX, Type::STREAM, None).unwrap();
+        (ClientSocket::new(near, None).unwrap(), far)
+    }
+
     /// Reads a header with a request behind it, which is to be left alone.
     async fn read(header: &[u8]) -> Result<Ends, io::ErrorKind> {
-        let bytes = [header, b"GET / HTTP/1.1\r\n"].concat();
-        let mut rest = &bytes[..];
-        let ends = read_header(&mut rest).await.map_err(|error| error.kind())?;
-        assert_eq!(rest, b"GET / HTTP/1.1\r\n");
+        let (mut socket, mut far) = connection();
+        far.write_all(&[header, b"GET / HTTP/1.1\r\n"].concat()).unwrap();
+        drop(far);
+        let ends = read_header(&mut socket).await.map_err(|error| error.kind())?;
+        let mut rest = String::new();
+        socket.read_to_string(&mut rest).await.unwrap();
+        assert_eq!(rest, "GET / HTTP/1.1\r\n");
         Ok(ends)
     }
 
@@ -187,9 +214,34 @@ mod tests {
                 header.escape_ascii()
             );
         }
-        assert_eq!(
-            read_header(&mut &b"PROXY"[..]).await.unwrap_err().kind(),
-            io::ErrorKind::UnexpectedEof
-        );
+    }
+
+    #[tokio::test]
+    async fn a_header_may_come_in_pieces_and_has_to_come_whole() {
+        let v4 = binary(1, 0x11, &[192, 0, 2, 1, 198, 51, 100, 2, 219, 4, 1, 187]);
+        for header in [b"PROXY TCP4 192.0.2.1 198.51.100.2 56068 443\r\n", &v4[..]] {
+            for size in [1, 2, 7, 20] {
+                let (mut socket, mut far) = connection();
+                let mut reading = Box::pin(read_header(&mut socket));
+                let mut pieces = header.chunks(size).peekable();
+                while let Some(piece) = pieces.next() {
+                    far.write_all(piece).unwrap();
+                    if pieces.peek().is_some() {
+                        assert!(poll!(&mut reading).is_pending());
+                        // Lets the runtime hear of it.
+                        tokio::task::yield_now().await;
+                    }
+                }
+                let read = reading.await.map_err(|error| error.kind());
+                assert_eq!(read, ends("192.0.2.1:56068", "198.51.100.2:443"));
+            }
+            for count in 0..header.len() {
+                let (mut socket, mut far) = connection();
+                far.write_all(&header[..count]).unwrap();
+                drop(far);
+                let read = read_header(&mut socket).await;
+                assert_eq!(read.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+            }
+        }
     }
 }
